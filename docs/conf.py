@@ -1,0 +1,39 @@
+"""How the documentation is built: ``make docs``."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from sigmine import __version__
+
+project = "sigmine"
+author = "The sigmine developers"
+copyright = "2026, The sigmine developers"
+version = release = __version__
+
+extensions = [
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.mathjax",
+    "sphinx.ext.viewcode",
+    "numpydoc",
+]
+templates_path = ["_templates"]
+exclude_patterns = ["_build", "decisions.md"]
+default_role = "autolink"
+root_doc = "index"
+
+autosummary_generate = True
+autodoc_typehints = "none"  # the docstrings name the types, with shapes and ranges
+numpydoc_show_class_members = False
+numpydoc_class_members_toctree = False
+
+html_theme = "pydata_sphinx_theme"
+html_title = "sigmine"
+html_theme_options = {
+    "show_toc_level": 2,
+    "navigation_with_keys": False,
+    "secondary_sidebar_items": ["page-toc"],
+}
+html_show_sourcelink = False

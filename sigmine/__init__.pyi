@@ -1,0 +1,40 @@
+# The public names, and where each one is: read by type checkers, and by lazy_loader at run time.
+from . import association, datasets, exceptions, metrics, preprocessing, report, simulate
+from ._version import __version__
+from .exceptions import (
+    DataWarning,
+    FileFormatError,
+    InputError,
+    InputTypeError,
+    SearchInterrupted,
+    SigmineError,
+    SigmineWarning,
+    StatisticalWarning,
+)
+from .miner import FACS, mine_matrix, mine_patterns
+from .results import PatternResults
+from .settings import SearchSettings
+
+__all__ = [
+    "FACS",
+    "DataWarning",
+    "FileFormatError",
+    "InputError",
+    "InputTypeError",
+    "PatternResults",
+    "SearchInterrupted",
+    "SearchSettings",
+    "SigmineError",
+    "SigmineWarning",
+    "StatisticalWarning",
+    "__version__",
+    "association",
+    "datasets",
+    "exceptions",
+    "metrics",
+    "mine_matrix",
+    "mine_patterns",
+    "preprocessing",
+    "report",
+    "simulate",
+]

@@ -1,0 +1,32 @@
+"""The one place that names numba: a decorator, and the switch of its on-disk cache.
+
+Kernels are compiled on first call, never at import. They release the GIL (the search runs in
+threads), divide like numpy, and use no fast-math: ties, infinities and bit-for-bit equal results
+on every platform matter here. ``NUMBA_DISABLE_JIT=1`` runs the same lines as plain Python.
+
+numba's cache is keyed by the text of the file that defines a kernel and does not notice an edit
+of another file that it calls. Installed files do not change, so the cache is on by default
+(``SIGMINE_NUMBA_CACHE=0`` switches it off); the test suite points ``NUMBA_CACHE_DIR`` at a folder
+named by a hash of all the sources.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numba
+
+__all__ = ["CACHE", "JIT_ENABLED", "njit"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+CACHE = os.environ.get("SIGMINE_NUMBA_CACHE", "1").strip().lower() not in {"0", "false", "no"}
+JIT_ENABLED = not numba.config.DISABLE_JIT
+
+
+def njit(function: F) -> F:
+    """Compile `function` in nopython mode with the project's settings."""
+    compiled: F = numba.njit(nogil=True, error_model="numpy", cache=CACHE)(function)
+    return compiled

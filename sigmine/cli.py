@@ -1,0 +1,443 @@
+"""The command line: a thin reader of files around `mine_patterns` and `mine_matrix`.
+
+Options have the names and the defaults of the Python functions. Heavy modules are imported inside
+the commands, so that ``sigmine --help`` answers at once.
+
+Exit codes: 0 done (also when nothing is significant), 1 something unexpected, 2 wrong usage, 3 data
+that cannot be used, 4 an output that cannot be written, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+from . import _cli_options as option
+from ._terminal import (
+    SearchMeter,
+    exit_codes,
+    say,
+    show_patterns,
+    show_summary,
+    warnings_as_sentences,
+    writing,
+)
+from ._version import __version__
+from .exceptions import InputError, InputTypeError
+from .settings import SearchSettings
+
+if TYPE_CHECKING:
+    from .results import PatternResults
+
+__all__ = ["app", "main"]
+
+REPORT_SUFFIXES = (".html", ".htm", ".md", ".markdown")
+# Options of `mine` that speak of columns, which a FIMI file does not have, and the other way round.
+FOR_TABLES = (
+    "target", "strata", "columns", "exclude", "bins", "bin_method", "edges", "negate", "missing",
+    "max_levels",
+)  # fmt: skip
+FOR_FIMI = ("labels", "covariates")
+# Options of `mine` that go to `mine_patterns` as they are.
+PREPARATION = ("target", "positive", "bins", "bin_method", "negate", "missing", "max_levels")
+
+app = typer.Typer(
+    name="sigmine",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+Command = TypeVar("Command", bound=Callable[..., None])
+
+
+def _flowing(command: Command) -> Command:
+    """Join the lines of a paragraph in the help text, so that they are broken anew to the width."""
+    text = inspect.cleandoc(command.__doc__ or "")
+    command.__doc__ = re.sub(r"(?<!\n)\n(?=\S)", " ", text)
+    return command
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"sigmine {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+@_flowing
+def sigmine(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    """Find combinations of features that go with an outcome, whatever the covariate explains.
+
+    Every combination that could be significant is tested inside the strata of the covariate, and
+    the chance of reporting even one false combination is at most --alpha.
+
+    [bold]Start here[/bold]
+      sigmine demo                    a real data set, to see what comes out
+      sigmine mine --help             examples and every option
+
+    [bold]Exit codes[/bold]
+        0  done, also when nothing is significant
+        1  something unexpected
+        2  wrong usage
+        3  data that cannot be used
+        4  an output that cannot be written
+      130  interrupted
+
+    SIGMINE_DEBUG=1 shows where an error happened.
+    """
+
+
+@app.command(short_help="Mine a table or a FIMI file for significant patterns.")
+@_flowing
+def mine(
+    ctx: typer.Context,
+    table: option.Table,
+    target: option.Target = None,
+    positive: option.Positive = None,
+    strata: option.StrataNames = None,
+    columns: option.Columns = None,
+    exclude: option.Exclude = None,
+    labels: option.Labels = None,
+    covariates: option.Covariates = None,
+    bins: option.Bins = 4,
+    bin_method: option.BinMethod = "quantile",
+    edges: option.Edges = None,
+    negate: option.Negate = False,
+    missing: option.Missing = "error",
+    max_levels: option.MaxLevels = 50,
+    alpha: option.Alpha = 0.05,
+    method: option.Method = "exact",
+    alternative: option.Alternative = "two-sided",
+    two_sided: option.TwoSided = "central",
+    variance: option.Variance = "mantel-haenszel",
+    grid_step: option.GridStep = None,
+    min_support: option.MinSupport = 1,
+    max_length: option.MaxLength = None,
+    n_jobs: option.Jobs = None,
+    out: option.Out = None,
+    report: option.Report = None,
+    json: option.Json = None,
+    top: option.Top = 20,
+    quiet: option.Quiet = False,
+) -> None:
+    r"""Find the combinations of items that are significantly associated with the outcome.
+
+    [bold]A table[/bold]: which combinations go with dying, in patients of the same sex?
+      sigmine mine patients.csv --target died --positive yes --strata sex
+
+    [bold]Several covariates, and a report to hand on[/bold]
+      sigmine mine patients.csv --target died --strata sex,hospital \
+        --out patterns.csv --report report.html --json results.json
+
+    [bold]Numeric columns[/bold] become intervals: four with equally many rows, or as you say
+      sigmine mine patients.csv --target died --edges age=30,50,70 --bins 3
+
+    [bold]Empty cells and identifiers[/bold]
+      sigmine mine patients.csv --target died --missing item --exclude patient_id
+
+    [bold]Transactions[/bold]: a line a subject, outcome and stratum in files of their own
+      sigmine mine items.dat --labels outcome.txt --covariates batch.txt
+
+    [bold]The published method[/bold], as the original program runs it
+      sigmine mine items.dat --labels y.txt --covariates c.txt \
+        --method asymptotic --variance cochran --grid-step 0.06
+    """
+    with exit_codes(), warnings_as_sentences():
+        fimi = _is_fimi(table)
+        _check_usage(ctx, table, fimi=fimi)
+        settings = _settings(ctx.params)
+        inputs = [path for path in (table, labels, covariates) if path is not None]
+        outputs = Outputs(out=out, report=report, json=json)
+        outputs.check(inputs)
+        with SearchMeter(quiet=quiet) as meter:
+            search = {"n_jobs": n_jobs, "progress": meter, **settings.to_dict()}
+            if labels is not None:  # a FIMI file: the usage was checked
+                results = _mine_fimi(table, labels, covariates, positive, search)
+            else:
+                preparation = {name: ctx.params[name] for name in PREPARATION}
+                preparation["edges"] = _edges(edges)
+                names = {"strata": strata, "columns": columns, "exclude": exclude}
+                results = _mine_table(table, names, search | preparation)
+        outputs.write(results)
+        _show(results, outputs, top=top, quiet=quiet)
+
+
+@app.command(short_help="Write the report of a search that was saved as JSON.")
+@_flowing
+def report(
+    saved: Annotated[
+        Path,
+        typer.Argument(
+            help="Results that `sigmine mine --json` wrote.",
+            metavar="RESULTS.json",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            help="Write to this file, .html or .md; without it, print Markdown.",
+            metavar="FILE.html",
+        ),
+    ] = None,
+) -> None:
+    """Write the report of a search that was saved as JSON, without searching again.
+
+    [bold]Examples[/bold]
+      sigmine report results.json --out report.html
+      sigmine report results.json --out report.md
+      sigmine report results.json | less
+    """
+    with exit_codes(), warnings_as_sentences():
+        outputs = Outputs(report=out)
+        outputs.check([saved])
+        from .report import load_summary, render_html, render_markdown
+
+        summary = load_summary(saved)
+        if out is None:
+            typer.echo(render_markdown(summary))
+            return
+        text = render_markdown(summary) if _is_markdown(out) else render_html(summary)
+        from ._atomic import atomic_write
+
+        with writing(out):
+            atomic_write(out, text)
+        say(f"Wrote {out}")
+
+
+@app.command(short_help="Mine a real data set, and see what comes out.")
+@_flowing
+def demo(
+    out: Annotated[
+        Path, typer.Option("--out", help="Folder of the three files.", metavar="FOLDER")
+    ] = Path("sigmine-demo"),
+    quiet: option.Quiet = False,
+) -> None:
+    """Mine a real data set: 6,366 women of a 1974 survey, and who of them had an affair.
+
+    Age and years of marriage are the strata: what is reported is not
+    explained by them. Writes report.html, patterns.csv and results.json into a folder.
+
+    [bold]Examples[/bold]
+      sigmine demo
+      sigmine demo --out my-folder
+    """
+    with exit_codes(), warnings_as_sentences():
+        with writing(out):
+            out.mkdir(parents=True, exist_ok=True)
+        outputs = Outputs(
+            out=out / "patterns.csv", report=out / "report.html", json=out / "results.json"
+        )
+        outputs.check([])
+        from .datasets import load_fair
+        from .miner import mine_patterns
+
+        data = load_fair()
+        with SearchMeter(quiet=quiet) as meter:
+            results = mine_patterns(data.frame, target=data.target, strata=data.strata,
+                                    progress=meter)  # fmt: skip
+        outputs.write(results)
+        _show(results, outputs, top=10, quiet=quiet)
+        typer.echo(f"Open {(out / 'report.html').resolve()} in a browser.")
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """The files that were asked for; None where one was not."""
+
+    out: Path | None = None
+    report: Path | None = None
+    json: Path | None = None
+
+    def _given(self) -> dict[str, Path]:
+        named = {"--out": self.out, "--report": self.report, "--json": self.json}
+        return {name: path for name, path in named.items() if path is not None}
+
+    def check(self, inputs: Iterable[Path]) -> None:
+        """Find out now, not after the search, that a file cannot be written."""
+        from ._atomic import require_writable
+
+        taken = {path.resolve(): "the input" for path in inputs}
+        for name, path in self._given().items():
+            if name == "--report" and path.suffix.lower() not in REPORT_SUFFIXES:
+                raise _usage(
+                    name, f"{path} is neither .html nor .md, the two kinds of report there are."
+                )
+            other = taken.setdefault(path.resolve(), name)
+            if other != name:
+                raise _usage(name, f"{path} is {other} already; give each its own file.")
+        for path in self._given().values():
+            with writing(path):
+                require_writable(path)
+
+    def write(self, results: PatternResults) -> None:
+        """Write each file whole: to a temporary name, then moved into place."""
+        writers: dict[str, Callable[[Path], object]] = {
+            "--out": results.to_csv,
+            "--report": results.to_html,
+            "--json": results.to_json,
+        }
+        if self.report is not None and _is_markdown(self.report):
+            writers["--report"] = results.to_markdown
+        written: list[str] = []
+        try:
+            for name, path in self._given().items():
+                with writing(path):
+                    writers[name](path)
+                written.append(str(path))
+        finally:
+            # An interrupt or a full disk in between: say what is there.
+            if written and len(written) < len(self._given()):
+                say(f"Wrote {', '.join(written)}, and no other file.")
+
+    def __str__(self) -> str:
+        return ", ".join(map(str, self._given().values()))
+
+
+def _is_fimi(path: Path) -> bool:
+    suffixes = [suffix.lower() for suffix in path.suffixes if suffix.lower() != ".gz"]
+    return suffixes[-1:] in ([".dat"], [".fimi"])
+
+
+def _is_markdown(path: Path) -> bool:
+    return path.suffix.lower() in {".md", ".markdown"}
+
+
+def _usage(name: str, message: str) -> typer.BadParameter:
+    return typer.BadParameter(message, param_hint=name)
+
+
+def _check_usage(ctx: typer.Context, table: Path, *, fimi: bool) -> None:
+    """Refuse options that do not belong to this kind of file, and ask for those that do."""
+    given = {
+        name
+        for name in FOR_TABLES + FOR_FIMI
+        if getattr(ctx.get_parameter_source(name), "name", "") == "COMMANDLINE"
+    }
+    wrong = sorted(given.intersection(FOR_TABLES if fimi else FOR_FIMI))
+    if wrong:
+        kind = (
+            "a FIMI file, which has items and no columns; give --labels and --covariates"
+            if fimi
+            else "read as a table with columns; give --target and --strata (a FIMI file ends in "
+            ".dat)"
+        )
+        names = ", ".join("--" + name.replace("_", "-") for name in wrong)
+        raise _usage(names, f"{table} is {kind}.")
+    if fimi and "labels" not in given:
+        raise _usage("--labels", f"{table} needs the file of the outcome, one value a line.")
+    if not fimi and "target" not in given:
+        raise _usage("--target", f"{table} needs the name of the column with the outcome.")
+
+
+def _settings(params: dict[str, Any]) -> SearchSettings:
+    names = [field.name for field in fields(SearchSettings) if field.name in params]
+    try:
+        return SearchSettings(**{name: params[name] for name in names})
+    except (InputError, InputTypeError) as error:
+        # The message begins with the name of the parameter.
+        name = str(error).split("=", 1)[0]
+        raise _usage("--" + name.replace("_", "-"), str(error)) from None
+
+
+def _edges(values: Sequence[str] | None) -> dict[str, list[float]] | None:
+    """Read ``age=30,50``; a column name may contain an equals sign, a number may not."""
+    if not values:
+        return None
+    edges: dict[str, list[float]] = {}
+    for value in values:
+        column, equals, numbers = value.rpartition("=")
+        try:
+            if not equals:
+                raise ValueError
+            edges[column] = [float(number) for number in numbers.split(",")]
+        except ValueError:
+            raise _usage(
+                "--edges",
+                f"{value!r} cannot be read; write the column, an equals sign and numbers "
+                "separated by commas, as in age=30,50.",
+            ) from None
+    return edges
+
+
+def _split_names(values: Sequence[str] | None, known: Iterable[str]) -> list[str] | None:
+    """Take ``a,b`` apart, unless a column has that very name."""
+    if not values:
+        return None
+    known = set(known)
+    names: list[str] = []
+    for value in values:
+        parts = [value] if value in known else [part.strip() for part in value.split(",")]
+        names.extend(part for part in parts if part)
+    return names
+
+
+def _mine_table(
+    table: Path, names: dict[str, list[str] | None], options: dict[str, Any]
+) -> PatternResults:
+    from .files import read_table
+    from .miner import mine_patterns
+
+    frame = read_table(table)
+    lists = {key: _split_names(values, frame.columns) for key, values in names.items()}
+    lists["exclude"] = lists["exclude"] or []
+    return mine_patterns(frame, **lists, **options)
+
+
+def _mine_fimi(
+    table: Path,
+    labels: Path,
+    covariates: Path | None,
+    positive: str | None,
+    options: dict[str, Any],
+) -> PatternResults:
+    from .files import read_fimi, read_values
+    from .miner import mine_matrix
+
+    matrix, item_names = read_fimi(table)
+    return mine_matrix(
+        matrix,
+        read_values(labels),
+        strata=None if covariates is None else read_values(covariates),
+        item_names=item_names,
+        positive=positive,
+        **options,
+    )
+
+
+def _show(results: PatternResults, outputs: Outputs, *, top: int, quiet: bool) -> None:
+    """Print what was found and promised, and the best patterns where no file takes them."""
+    if not quiet:
+        show_summary(results)
+    if outputs.out is None:
+        if not quiet and len(results):
+            typer.echo("")
+        show_patterns(results, top)
+    if not quiet and str(outputs):
+        say(f"Wrote {outputs}")
+
+
+def main() -> None:
+    """Run the command line; the entry point of ``sigmine`` and of ``python -m sigmine``."""
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that cannot show a character of an item name gets its code instead.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    app(prog_name="sigmine")

@@ -1,0 +1,150 @@
+"""Root subtrees as joblib tasks, watched by the calling thread.
+
+The kernels release the GIL, so the workers are threads that share the packed data. The calling
+thread only waits, reports progress and listens for Ctrl-C: it answers within a fraction of a
+second, whatever a kernel is doing.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+import joblib
+import numpy as np
+from numpy.typing import NDArray
+
+from .exceptions import InputTypeError, SearchInterrupted
+
+__all__ = ["count_workers", "root_chunks", "run_watched"]
+
+T = TypeVar("T")
+_POLL_SECONDS = 0.05
+
+
+def count_workers(n_jobs: int | None) -> int:
+    """Return the number of workers that joblib gives for `n_jobs` (None: 1, or its context's).
+
+    Parameters
+    ----------
+    n_jobs : int or None
+        As everywhere in scikit-learn; -1 means all cores.
+
+    Returns
+    -------
+    int
+        At least 1.
+
+    Raises
+    ------
+    InputTypeError
+        If `n_jobs` is not a whole number other than 0, or None.
+    """
+    if n_jobs is not None and (
+        isinstance(n_jobs, bool) or not isinstance(n_jobs, int | np.integer) or n_jobs == 0
+    ):
+        raise InputTypeError(
+            f"n_jobs={n_jobs!r} must be None or a whole number other than 0; -1 uses all cores."
+        )
+    return max(1, int(joblib.effective_n_jobs(n_jobs)))
+
+
+def root_chunks(n_roots: int, n_workers: int) -> list[tuple[int, int]]:
+    """Cut the root items into consecutive chunks, several per worker.
+
+    Parameters
+    ----------
+    n_roots, n_workers : int
+        Root items, and threads that will share them.
+
+    Returns
+    -------
+    list of (int, int)
+        First item and the one after the last, of every chunk.
+    """
+    n_chunks = max(1, min(n_roots, 64 if n_workers == 1 else 64 * n_workers))
+    borders = [round(n_roots * i / n_chunks) for i in range(n_chunks + 1)]
+    return [(a, b) for a, b in zip(borders[:-1], borders[1:], strict=True) if b > a]
+
+
+def run_watched(
+    work: Callable[[int, Iterator[tuple[int, int]]], T],
+    chunks: list[tuple[int, int]],
+    n_workers: int,
+    stop: NDArray[np.int64],
+    watch: Callable[[float], None],
+) -> list[T]:
+    """Run `work` in threads over a shared queue of chunks; return what each worker returns.
+
+    Parameters
+    ----------
+    work : callable
+        Called once per worker with its number and an iterator of chunks (shared and safe).
+    chunks : list of (int, int)
+        The queue.
+    n_workers : int
+        Threads.
+    stop : ndarray of int64, shape (1,)
+        Set to 1 when the search is interrupted; the kernels look at it.
+    watch : callable
+        Called a few times a second with the share of chunks that are finished, 0 to 1.
+
+    Returns
+    -------
+    list
+        One entry per worker, in the order of their numbers.
+
+    Raises
+    ------
+    SearchInterrupted
+        After Ctrl-C, once the workers have ended.
+    """
+    lock = threading.Lock()
+    queue = iter(chunks)
+    handed_out = 0
+
+    def take() -> Iterator[tuple[int, int]]:
+        nonlocal handed_out
+        while not stop[0]:
+            with lock:
+                chunk = next(queue, None)
+                if chunk is None:
+                    return
+                handed_out += 1
+            yield chunk
+
+    results: list[list[T]] = []
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            if n_workers == 1:
+                results.append([work(0, take())])
+            else:
+                parallel = joblib.Parallel(n_jobs=n_workers, require="sharedmem")
+                tasks = (joblib.delayed(work)(number, take()) for number in range(n_workers))
+                results.append(parallel(tasks))
+        except BaseException as error:  # handed to the calling thread
+            errors.append(error)
+
+    thread = threading.Thread(target=run, name="sigmine-search", daemon=True)
+    started = time.monotonic()
+    try:
+        thread.start()
+        while thread.is_alive():
+            # short waits at first, so that a search of milliseconds is not slowed down
+            thread.join(min(_POLL_SECONDS, 0.001 + (time.monotonic() - started) / 10))
+            watch(max(0, handed_out - n_workers) / max(1, len(chunks)))
+    except KeyboardInterrupt:
+        stop[0] = 1
+        thread.join()
+        raise SearchInterrupted(
+            "The search was interrupted before its end. The threshold depends on every testable "
+            "pattern, so nothing found so far can be called significant; run it again, or ask "
+            "less of it (max_length, min_support, fewer items)."
+        ) from None
+    if errors:
+        raise errors[0]
+    return results[0]

@@ -1,0 +1,548 @@
+"""Collect everything a report says into one plain dict; nothing is formatted here but sentences.
+
+The dict holds only str, int, float, bool, None, list and dict; a value that does not exist (nan)
+is None, an infinite odds ratio is inf. `sigmine.report.schema` describes it.
+
+Allowed imports: `columns`, `report.formats`; inside functions `patterns` and `association`.
+"""
+
+from __future__ import annotations
+
+import math
+import platform
+from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._version import __version__
+from ..columns import COLUMNS
+from ..exceptions import InputError
+from .formats import (
+    count_of,
+    format_integer,
+    format_interval,
+    format_percent,
+    format_pvalue,
+    format_ratio,
+    join_names,
+)
+
+if TYPE_CHECKING:
+    from ..results import PatternResults
+
+__all__ = ["FORMAT", "FORMAT_VERSION", "summarize"]
+
+FORMAT = "sigmine-report"
+FORMAT_VERSION = 1
+
+MAX_STRATA = 1_000  # listed in the data section
+MAX_DETAIL_STRATA = 30  # shown for one pattern: those with most weight
+MAX_DROPPED = 500
+MAX_POINTS = 400  # of a figure
+MAX_CONFOUNDED = 20
+MAX_NAMED_ITEMS = 6  # of a pattern in a sentence
+MAX_CLOSURE_FOR_GENERATORS = 30  # beyond, listing all shortest descriptions can take long
+HETEROGENEOUS = 0.05
+_PACKAGES = ("numpy", "scipy", "numba", "pandas")
+
+
+def summarize(
+    results: PatternResults,
+    *,
+    top: int = 20,
+    confounding: bool = True,
+    limit: int | None = 10_000,
+    created: str | None = None,
+) -> dict[str, Any]:
+    """Collect the report of a result.
+
+    Parameters
+    ----------
+    results : PatternResults
+        The result of a search.
+    top : int, default=20
+        Patterns that are described one by one.
+    confounding : bool, default=True
+        Compare with the search without the covariate. Runs that search if it has not been run.
+    limit : int or None, default=10_000
+        Most rows of the table of patterns in the dict, at least `top`; None for all. The number
+        that was cut is ``d["patterns"]["total"] - d["patterns"]["included"]``.
+    created : str, optional
+        Date and time in ISO 8601; now without it.
+
+    Returns
+    -------
+    dict
+        Plain values only.
+
+    Raises
+    ------
+    InputError
+        If `top` or `limit` is negative.
+    """
+    for name, value in (("top", top), ("limit", limit)):
+        if value is not None and value < 0:
+            raise InputError(f"{name}={value!r} is negative; give the number of patterns to show.")
+    problem, settings = results.problem, results.settings
+    concerns = [results.concerns] if results.concerns else []
+    details = [_detail(results, i) for i in range(min(top, len(results)))]
+    return {
+        "format": FORMAT,
+        "version": FORMAT_VERSION,
+        "created": created or datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "versions": _versions(),
+        "question": {
+            "sentence": _question(results),
+            "target": problem.target_name,
+            "control": problem.class_names[0],
+            "case": problem.class_names[1],
+            "strata_names": list(problem.strata_names),
+        },
+        "answer": _answer(results, details),
+        "data": _data(results),
+        "tested": {
+            "alpha": float(settings.alpha),
+            "method": settings.method,
+            "alternative": settings.alternative,
+            "n_visited": results.n_visited,
+            "n_testable": results.n_testable,
+            "testability_threshold": _number(results.testability_threshold),
+            "corrected_threshold": _number(results.corrected_threshold),
+            "smallest_minimum_pvalue": _number(results.outcome.smallest_minimum_pvalue),
+            "guarantee": results.guarantee,
+            "seconds": _number(results.outcome.seconds),
+        },
+        "warnings": concerns,
+        "patterns": _patterns(results, limit if limit is None else max(limit, top)),
+        "details": details,
+        "calibration": _calibration(results),
+        "confounding": _confounding(results) if confounding else None,
+        "notes": list(problem.notes),
+        "dropped": {
+            "total": len(problem.dropped),
+            "rows": [
+                {"name": item.name, "reason": item.reason} for item in problem.dropped[:MAX_DROPPED]
+            ],
+        },
+        "settings": settings.to_dict(),
+        "reproduce": _reproduce(results),
+    }
+
+
+def _number(value: float) -> float | None:
+    """Return a Python float, None for nan."""
+    number = float(value)
+    return None if math.isnan(number) else number
+
+
+def _versions() -> dict[str, str]:
+    found = {"sigmine": __version__, "python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "unknown"
+    return found
+
+
+# ---- question and answer ---------------------------------------------------------------------
+
+
+def _same(results: PatternResults, noun: str) -> str:
+    """Say which rows are compared with each other."""
+    names = results.problem.strata_names
+    if names:
+        return f"{noun} with the same {join_names(names)}"
+    return noun if results.problem.table.n_strata == 1 else f"{noun} of the same stratum"
+
+
+def _question(results: PatternResults) -> str:
+    problem = results.problem
+    how = {"two-sided": "more or less often", "greater": "more often", "less": "less often"}
+    return (
+        f"Which combinations of the {count_of(len(problem.item_names), 'item')} go together with "
+        f"{_outcome_name(results)} {how[results.settings.alternative]} than chance explains, "
+        f"among {_same(results, 'rows')}?"
+    )
+
+
+def _outcome_name(results: PatternResults) -> str:
+    return f"{results.problem.target_name} = {results.problem.class_names[1]}"
+
+
+def _answer(results: PatternResults, details: list[dict[str, Any]]) -> dict[str, Any]:
+    n = len(results)
+    if n:
+        sentence = (
+            f"{count_of(n, 'combination is', 'combinations are')} significantly associated with "
+            f"{_outcome_name(results)}, out of {results.n_testable:,} that could be tested."
+        )
+    elif results.n_testable:
+        sentence = (
+            f"None of the {count_of(results.n_testable, 'testable combination')} is significantly "
+            f"associated with {_outcome_name(results)}.{_closest(results)}"
+        )
+    else:
+        sentence = _untestable(results)
+    headline = _describe(results, 0) if n else None
+    return {"n_significant": n, "sentence": sentence, "headline": headline}
+
+
+def _closest(results: PatternResults) -> str:
+    """Name the smallest p-value, if all testable patterns are at hand."""
+    logs = results.testable["log10_pvalue"].to_numpy(dtype=np.float64)
+    if results.outcome.sample_fraction < 1 or len(logs) == 0:
+        return ""
+    smallest = float(logs.min())
+    return (
+        f" The smallest p-value is {format_pvalue(10.0**smallest, smallest)}; significance needs "
+        f"{format_pvalue(results.corrected_threshold)} or less."
+    )
+
+
+def _untestable(results: PatternResults) -> str:
+    smallest = results.outcome.smallest_minimum_pvalue
+    if math.isnan(smallest):
+        return "Nothing could be tested: no combination of items met the limits of the search."
+    start = (
+        f"Nothing could be tested: the smallest p-value that any combination can attain in these "
+        f"data is {format_pvalue(smallest)}, "
+    )
+    alpha = results.settings.alpha
+    if smallest > alpha:
+        return f"{start}above the level of {alpha:g}. More rows, or larger strata, are needed."
+    return (
+        f"{start}and so many combinations share it that their number times this value exceeds the "
+        f"level of {alpha:g}. More rows, or larger strata, are needed."
+    )
+
+
+def _items_in_words(items: tuple[str, ...]) -> str:
+    if len(items) > MAX_NAMED_ITEMS:
+        rest = len(items) - MAX_NAMED_ITEMS
+        return join_names([*items[:MAX_NAMED_ITEMS], f"{rest} more items"])
+    return join_names(items)
+
+
+def _describe(results: PatternResults, i: int) -> str:
+    """Say in words what pattern `i` found."""
+    row = results.patterns.iloc[i]
+    table = results.tables[i].sum(axis=0)
+    (a, b), (c, d) = table.tolist()
+    items = _items_in_words(row["generator"])
+    start = (
+        f"Of the {count_of(a + b, 'row')} with {items}, {a:,} ({format_percent(a, a + b)}) have "
+        f"{_outcome_name(results)}; of the other {c + d:,} rows, {c:,} "
+        f"({format_percent(c, c + d)}) have."
+    )
+    ratio = float(row["odds_ratio"])
+    compared = _same(results, "other rows")
+    pvalue = f"p = {format_pvalue(row['pvalue'], row['log10_pvalue'])}"
+    if not math.isfinite(ratio) or ratio == 0:
+        often = "more" if row["direction"] == "greater" else "less"
+        return (
+            f"{start} That is {often} often than among {compared} (odds ratio "
+            f"{format_ratio(ratio)}, {pvalue})."
+        )
+    interval = format_interval(row["odds_ratio_low"], row["odds_ratio_high"])
+    return (
+        f"{start} Compared with {compared}, their odds are {format_ratio(ratio)} times as high "
+        f"(95 % interval {interval}; {pvalue})."
+    )
+
+
+# ---- data ------------------------------------------------------------------------------------
+
+
+def _data(results: PatternResults) -> dict[str, Any]:
+    problem = results.problem
+    summary = problem.strata_summary
+    uninformative = [s for s in summary if not s.informative]
+    return {
+        "n_rows": problem.n_rows,
+        "n_searched": problem.table.n_rows,
+        "n_cases": problem.n_cases,
+        "n_items": len(problem.item_names),
+        "n_strata": len(summary),
+        "n_strata_searched": problem.table.n_strata,
+        "n_uninformative": len(uninformative),
+        "n_uninformative_rows": sum(s.n for s in uninformative),
+        "strata": [
+            {"label": s.label, "n": s.n, "n_cases": s.n_cases, "informative": s.informative}
+            for s in summary[:MAX_STRATA]
+        ],
+    }
+
+
+# ---- patterns --------------------------------------------------------------------------------
+
+
+def _patterns(results: PatternResults, limit: int | None) -> dict[str, Any]:
+    total = len(results)
+    included = total if limit is None else min(limit, total)
+    frame = results.patterns.head(included)
+    columns: dict[str, list[Any]] = {}
+    for column in COLUMNS:
+        values = frame[column.name].tolist()
+        if column.dtype == "tuple":
+            values = [list(items) for items in values]
+        elif column.dtype == "float64":
+            values = [_number(value) for value in values]
+        columns[column.name] = values
+    rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+    return {"total": total, "included": included, "rows": rows}
+
+
+def _detail(results: PatternResults, i: int) -> dict[str, Any]:
+    row = results.patterns.iloc[i]
+    table = results.tables[i].sum(axis=0)
+    log10_other = _log10_other(results, i)
+    pattern, generator = row["pattern"], row["generator"]
+    generators = [generator]
+    if len(generator) < len(pattern) <= MAX_CLOSURE_FOR_GENERATORS:
+        generators = results.generators(i, limit=20)
+    numbers = (
+        "statistic",
+        "pvalue",
+        "log10_pvalue",
+        "pvalue_adjusted",
+        "minimum_pvalue",
+        "odds_ratio",
+        "odds_ratio_low",
+        "odds_ratio_high",
+        "homogeneity_pvalue",
+        "pvalue_other",
+        "pvalue_mid",
+    )
+    return {
+        "rank": i + 1,
+        "pattern": list(pattern),
+        "generator": list(generator),
+        "generators": [list(items) for items in generators],
+        "sentence": _describe(results, i),
+        "direction": str(row["direction"]),
+        "table": table.tolist(),
+        **{name: _number(row[name]) for name in numbers},
+        "log10_pvalue_other": _number(log10_other),
+        "warnings": _detail_warnings(results, i, log10_other),
+        **_detail_strata(results, i),
+    }
+
+
+def _log10_other(results: PatternResults, i: int) -> float:
+    from ..patterns import log_pvalues, other_method
+
+    tables = results.tables[i : i + 1]
+    data = results.problem.table
+    logp = log_pvalues(
+        results.settings,
+        tables[:, :, 0].sum(axis=2),
+        tables[:, :, 0, 0].sum(axis=1),
+        data.sizes,
+        data.case_sizes,
+        method=other_method(results.settings.method),
+    )
+    return float(logp[0] / math.log(10.0))
+
+
+def _detail_warnings(results: PatternResults, i: int, log10_other: float) -> list[str]:
+    row = results.patterns.iloc[i]
+    found = []
+    log10p = float(row["log10_pvalue"])
+    exact = results.settings.method == "exact"
+    names = ("exact", "chi-squared") if exact else ("chi-squared", "exact")
+    used, other = (
+        f"{name} p = {format_pvalue(10.0**value, value)}"
+        for name, value in zip(names, (log10p, log10_other), strict=True)
+    )
+    if results.disagreements[i]:
+        verdict = (
+            "the approximation alone would have missed this pattern"
+            if exact
+            else "the exact test does not confirm this pattern"
+        )
+        threshold = format_pvalue(results.corrected_threshold)
+        found.append(
+            f"The two tests disagree: {used}, but {other} is above the threshold of {threshold}; "
+            f"{verdict}."
+        )
+    elif abs(log10p - log10_other) > 1 and min(abs(log10p), abs(log10_other)) < 20:
+        found.append(
+            f"The two tests are far apart ({used}, {other}): few cases are expected among the "
+            "carriers. Trust the exact one."
+        )
+    homogeneity = float(row["homogeneity_pvalue"])
+    if homogeneity < HETEROGENEOUS:
+        found.append(
+            "The odds ratio seems to differ between strata (Breslow-Day "
+            f"p = {format_pvalue(homogeneity)}): the pooled value is an average of different ones."
+        )
+    return found
+
+
+def _detail_strata(results: PatternResults, i: int) -> dict[str, Any]:
+    frame = results.stratum_table(i)
+    tables = results.tables[i].astype(np.float64)
+    n = tables.sum(axis=(1, 2))
+    weight = tables[:, 0, 1] * tables[:, 1, 0] / n  # of the Mantel-Haenszel estimate
+    ranking = np.lexsort((-n, -frame["carriers"].to_numpy(), -weight))
+    shown = np.sort(ranking[:MAX_DETAIL_STRATA])
+    total = weight.sum()
+    rows = [
+        {
+            "label": str(row["stratum"]),
+            "carriers": int(row["carriers"]),
+            "carrier_cases": int(row["carrier_cases"]),
+            "others": int(row["others"]),
+            "other_cases": int(row["other_cases"]),
+            "odds_ratio": _number(row["odds_ratio"]),
+            "odds_ratio_low": _number(row["odds_ratio_low"]),
+            "odds_ratio_high": _number(row["odds_ratio_high"]),
+            "weight": float(weight[k] / total) if total > 0 else 0.0,
+        }
+        for k, row in zip(shown.tolist(), frame.iloc[shown].to_dict("records"), strict=True)
+    ]
+    return {"strata": rows, "n_strata": len(frame)}
+
+
+# ---- figures ---------------------------------------------------------------------------------
+
+
+def _calibration(results: PatternResults) -> dict[str, Any]:
+    logs = np.sort(results.testable["log10_pvalue"].to_numpy(dtype=np.float64))
+    n = len(logs)
+    ranks = _thin(n)
+    expected = -np.log10((ranks + 0.5) / n) if n else np.zeros(0)
+    return {
+        "n": n,
+        "fraction": float(results.outcome.sample_fraction),
+        "inflation": _number(results.inflation),
+        "points": _points(expected, np.abs(logs[ranks])),
+    }
+
+
+def _thin(n: int) -> NDArray[np.int64]:
+    """Choose at most `MAX_POINTS` of n ranks: all of the smallest, fewer and fewer of the rest."""
+    if n <= MAX_POINTS:
+        return np.arange(n)
+    half = MAX_POINTS // 2
+    spread = np.geomspace(half, n - 1, MAX_POINTS - half)
+    return np.unique(np.concatenate([np.arange(half), spread.astype(np.int64)]))
+
+
+def _points(*coordinates: NDArray[Any]) -> list[list[float]]:
+    """Return points with the few digits that a figure can show."""
+    return [
+        [float(f"{value:.5g}") for value in point]
+        for point in zip(*(axis.tolist() for axis in coordinates), strict=True)
+    ]
+
+
+# ---- with and without the covariate ----------------------------------------------------------
+
+
+def _confounding(results: PatternResults) -> dict[str, Any] | None:
+    """Compare with the search without the covariate; None if there is only one stratum."""
+    if results.problem.table.n_strata == 1:
+        return None
+    without = results.unstratified()
+    frame = results.comparison()
+    here = frame["significant"].to_numpy(dtype=bool)
+    there = frame["significant_unstratified"].to_numpy(dtype=bool)
+    confounded = results.confounded()
+    kinds = np.where(here & there, 0, np.where(there, 1, 2))
+    rows = [
+        {
+            "pattern": list(row["pattern"]),
+            "generator": list(row["generator"]),
+            "support": int(row["support"]),
+            "support_cases": int(row["support_cases"]),
+            **{
+                name: _number(row[name])
+                for name in (
+                    "pvalue",
+                    "log10_pvalue",
+                    "odds_ratio",
+                    "pvalue_unstratified",
+                    "log10_pvalue_unstratified",
+                    "odds_ratio_unstratified",
+                )
+            },
+        }
+        for row in confounded.head(MAX_CONFOUNDED).to_dict("records")
+    ]
+    return {
+        "sentence": _confounding_sentence(results, len(without), int((here & there).sum())),
+        "n_testable": without.n_testable,
+        "corrected_threshold": _number(without.corrected_threshold),
+        "inflation": _number(without.inflation),
+        "n_significant": len(without),
+        "n_shared": int((here & there).sum()),
+        "n_confounded": len(confounded),
+        "n_gained": int((here & ~there).sum()),
+        "rows": rows,
+        "points": _comparison_points(
+            frame["log10_pvalue_unstratified"].to_numpy(dtype=np.float64),
+            frame["log10_pvalue"].to_numpy(dtype=np.float64),
+            kinds,
+        ),
+    }
+
+
+def _confounding_sentence(results: PatternResults, claimed: int, shared: int) -> str:
+    names = join_names(results.problem.strata_names) or "the strata"
+    if claimed == 0:
+        return f"Without {names}, the same search would have claimed nothing."
+    lost = claimed - shared
+    start = (
+        f"Without {names}, the same search of the same rows would have claimed "
+        f"{count_of(claimed, 'combination')}."
+    )
+    if lost == 0:
+        return f"{start} All of them hold within the strata too."
+    return (
+        f"{start} {format_integer(lost)} of them ({format_percent(lost, claimed)}) are not "
+        f"significant once rows are compared with others of the same {names}."
+    )
+
+
+def _comparison_points(
+    crude: NDArray[np.float64], adjusted: NDArray[np.float64], kinds: NDArray[np.int64]
+) -> list[list[float]]:
+    """Return points (-log10 p without, with, kind), thinned evenly within each kind."""
+    chosen = []
+    for kind in (0, 1, 2):
+        members = np.flatnonzero(kinds == kind)
+        step = max(1, -(-len(members) // (MAX_POINTS // 2)))
+        chosen.append(members[::step])
+    index = np.concatenate(chosen)
+    return _points(np.abs(crude[index]), np.abs(adjusted[index]), kinds[index].astype(np.float64))
+
+
+# ---- how to run it again ---------------------------------------------------------------------
+
+
+def _reproduce(results: PatternResults) -> str:
+    """Write the call that gives this result again."""
+    problem, settings = results.problem, results.settings
+    defaults = type(settings)()
+    changed = {
+        name: value
+        for name, value in settings.to_dict().items()
+        if name in {"alpha", "method"} or value != getattr(defaults, name)
+    }
+    options = ", ".join(f"{name}={value!r}" for name, value in changed.items())
+    if problem.target_name == "y" and not problem.strata_names:
+        strata = "" if len(problem.strata_summary) == 1 else ", strata=strata"
+        return (
+            f"from sigmine import FACS\n\nresults = FACS({options}).fit(X, y{strata}).results_"
+        )
+    strata = f"    strata={list(problem.strata_names)!r},\n" if problem.strata_names else ""
+    return (
+        "from sigmine import mine_patterns\n\n"
+        "results = mine_patterns(\n"
+        f"    frame,\n    target={problem.target_name!r},\n{strata}    {options},\n)"
+    )

@@ -1,0 +1,333 @@
+"""The two passes of a search: first the threshold, then everything at that threshold.
+
+The first pass counts hypotheses on the ladder and prunes with a threshold that falls as it goes;
+at its end the bucket that holds delta* is known. The second pass runs at that fixed threshold: it
+collects the exact values inside the critical bucket, from which delta* follows, and the p-values of
+what is testable. Keeping significant patterns during the first pass instead would lose some: the
+corrected threshold alpha / m(delta*) may end up above what it was when a pattern was met.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..association import cmh, cmh_exact
+from ..association.evidence import (
+    log_pvalue_of_evidence,
+    minimum_evidences,
+    root_of_log_pvalue,
+)
+from ..parallel import count_workers, root_chunks, run_watched
+from ..problem import Problem
+from ..settings import SearchSettings
+from .describe import describe_patterns
+from .itemsets import Collector, Control, Target, cut_of, search_roots
+from .outcome import ProgressCallback, SearchOutcome, SearchProgress
+from .prepare import prepare
+from .testability import (
+    TIE_TOLERANCE,
+    Critical,
+    Ladder,
+    build_ladder,
+    climb,
+    solve_critical,
+)
+
+__all__ = ["search_patterns"]
+
+T = TypeVar("T")
+
+_MARGIN = 1e-6  # in evidence, around the critical bucket: far above rounding, far below its width
+_SAMPLE_SIZE = 20_000
+_NOTHING = Target(0, 0.0, 0.0, 0.0, 0.0, 0.0, 1)
+
+
+def search_patterns(
+    problem: Problem,
+    settings: SearchSettings,
+    *,
+    n_jobs: int | None = None,
+    progress: ProgressCallback | None = None,
+) -> SearchOutcome:
+    """Find every significant closed itemset and the exact threshold.
+
+    Parameters
+    ----------
+    problem : Problem
+        Items, cases and strata in canonical layout.
+    settings : SearchSettings
+        What is asked.
+    n_jobs : int or None, default=None
+        Threads; the answer does not depend on it.
+    progress : callable or None, default=None
+        Called a few times a second with a `SearchProgress`.
+
+    Returns
+    -------
+    SearchOutcome
+        Patterns in a fixed order that depends on the data alone.
+
+    Raises
+    ------
+    SearchInterrupted
+        After Ctrl-C, within a second.
+
+    Notes
+    -----
+    Under the null hypothesis that items and outcome are independent given the strata, the
+    probability of any significant pattern is at most alpha: exactly so for ``method="exact"``,
+    approximately for ``method="asymptotic"``. No pattern that is testable at delta* with a p-value
+    of at most alpha / m(delta*) is missing.
+    """
+    search = _Search(problem, settings, count_workers(n_jobs), progress)
+    ladder = search.find_threshold()
+    return search.collect(ladder)
+
+
+class _Search:
+    """One search: the data in the kernel's order, the workers and the clock."""
+
+    def __init__(
+        self,
+        problem: Problem,
+        settings: SearchSettings,
+        n_workers: int,
+        progress: ProgressCallback | None,
+    ) -> None:
+        self.started = time.perf_counter()
+        self.table = problem.table
+        self.settings = settings
+        self.data, self.items = prepare(problem.table, settings)
+        self.chunks = root_chunks(len(self.items), n_workers)
+        self.n_workers = max(1, min(n_workers, len(self.chunks)))
+        self.progress = progress
+        self.visited = 0  # by the passes that have ended
+        self.most = float(self.data.evidence.max(initial=-math.inf))
+
+    def _run_pass(
+        self,
+        stage: str,
+        work: Callable[[Control, Ladder, Iterator[tuple[int, int]]], T],
+        ladders: list[Ladder],
+    ) -> tuple[list[T], int]:
+        """Run one pass over all root items; return what the workers return and nodes visited."""
+        stop = np.zeros(1, dtype=np.int64)
+        shared = np.zeros(len(ladders[0].edges), dtype=np.int64)
+        controls = [
+            Control(stop, np.zeros(1, np.int64), np.full(1, -np.inf), shared) for _ in ladders
+        ]
+
+        def watch(fraction: float) -> None:
+            if self.progress is None:
+                return
+            level = max(int(ladder.state[0]) for ladder in ladders)
+            counts = shared if stage == "threshold" else ladders[0].counts
+            self.progress(
+                SearchProgress(
+                    stage=stage,
+                    visited=self.visited + sum(int(c.visited[0]) for c in controls),
+                    testable=int(counts[level:].sum()),
+                    threshold=float(ladders[0].pvalues[level]),
+                    fraction_done=min(1.0, fraction),
+                    seconds=time.perf_counter() - self.started,
+                )
+            )
+
+        def start(number: int, chunks: Iterator[tuple[int, int]]) -> T:
+            return work(controls[number], ladders[number], chunks)
+
+        results = run_watched(start, self.chunks, self.n_workers, stop, watch)
+        visited = sum(int(c.visited[0]) for c in controls)
+        self.visited += visited
+        self.most = max(self.most, *(float(c.most[0]) for c in controls))
+        return results, visited
+
+    def find_threshold(self) -> Ladder:
+        """Run the first pass; return the ladder with the counts of all workers."""
+        nothing = _new_collector((0, 0, 0, 0), self.table.n_strata)
+
+        def work(control: Control, ladder: Ladder, chunks: Iterator[tuple[int, int]]) -> None:
+            for first, last in chunks:
+                search_roots(first, last, self.data, ladder, control, _NOTHING, nothing)
+
+        ladders = [build_ladder(self.settings) for _ in range(self.n_workers)]
+        self._run_pass("threshold", work, ladders)
+        total = build_ladder(self.settings)
+        # A worker's counts are exact from its own level upwards, and its level is never above
+        # that of all counts together.
+        level = max(int(ladder.state[0]) for ladder in ladders)
+        for ladder in ladders:
+            total.counts[level:] += ladder.counts[level:]
+        total.state[:] = level, total.counts.sum()
+        climb(total)
+        return total
+
+    def collect(self, ladder: Ladder) -> SearchOutcome:
+        """Run the second pass at the threshold of `ladder` and put the answer together."""
+        target = self._target(ladder)
+
+        def work(
+            control: Control, ladder: Ladder, chunks: Iterator[tuple[int, int]]
+        ) -> list[Collector]:
+            found = []
+            capacity = (256, 1024, 1024, 256)
+            for first, last in chunks:
+                collector = _new_collector(capacity, self.table.n_strata)
+                before = int(control.visited[0])
+                search_roots(first, last, self.data, ladder, control, target, collector)
+                needed = tuple(collector.fill[:4].tolist())
+                if any(n > c for n, c in zip(needed, capacity, strict=True)):
+                    # Too short, but now the lengths are known: once more, and room for the next.
+                    control.visited[0] = before
+                    capacity = tuple(max(n, c) for n, c in zip(needed, capacity, strict=True))
+                    collector = _new_collector(capacity, self.table.n_strata)
+                    search_roots(first, last, self.data, ladder, control, target, collector)
+                found.append(_trimmed(collector))
+            return found
+
+        by_worker, visited = self._run_pass("collect", work, [ladder] * self.n_workers)
+        parts = [part for worker in by_worker for part in worker]
+        return self._outcome(ladder, target, parts, visited)
+
+    def _target(self, ladder: Ladder) -> Target:
+        """Say what the second pass collects, given the ladder after the first."""
+        level, alive = (int(v) for v in ladder.state)
+        edges = ladder.edges
+        exact = not ladder.grid
+        cut = float(edges[level]) - (_MARGIN if exact else 0.0)
+        end = math.inf if exact else -math.inf
+        if exact and level + 1 < len(edges):
+            end = float(edges[level + 1]) + _MARGIN
+        # m(delta*) is at least what lies beyond the bucket after the critical one, whatever the
+        # ties at its border: no threshold can come out above this one.
+        surely = int(ladder.counts[level + 2 :].sum()) if exact else alive
+        log_threshold = math.log(self.settings.alpha / max(1, surely)) + TIE_TOLERANCE
+        root = float(root_of_log_pvalue(min(log_threshold, 0.0), self.settings.alternative))
+        return Target(
+            collect=1,
+            cut=cut,
+            prune=float(cut_of(cut)),
+            critical_end=end,
+            root=root - 1e-9 * max(1.0, abs(root)),
+            log_threshold=log_threshold,
+            stride=max(1, -(-alive // _SAMPLE_SIZE)),
+        )
+
+    def _solve(self, ladder: Ladder, parts: list[Collector]) -> Critical:
+        """Return the final threshold."""
+        n_beyond = sum(int(part.fill[4]) for part in parts)
+        if ladder.grid:
+            level = int(ladder.state[0])
+            edge = float(ladder.edges[level])
+            return Critical(n_beyond, math.log(ladder.pvalues[level]), edge)
+        values = _joined([part.critical for part in parts], np.float64)
+        least = min((float(part.least_beyond[0]) for part in parts), default=math.inf)
+        return solve_critical(values, n_beyond, least, self.settings)
+
+    def _outcome(
+        self, ladder: Ladder, target: Target, parts: list[Collector], visited: int
+    ) -> SearchOutcome:
+        solution = self._solve(ladder, parts)
+        corrected = self.settings.alpha / max(1, solution.n_testable)
+        paths = _joined([part.items for part in parts], np.int64)
+        ends = np.cumsum(_joined([np.diff(part.ends, prepend=0) for part in parts], np.int64))
+        support, cases, closures, closure_ends = describe_patterns(
+            self.data.columns, self.data.supports, self.table, paths, ends
+        )
+        significant = self._significant(support, cases, solution, corrected)
+        generators = [np.array([self.items[j][0] for j in p]) for p in _pieces(paths, ends)]
+        closed = [
+            np.concatenate([self.items[j] for j in c]) for c in _pieces(closures, closure_ends)
+        ]
+        # A fixed order, whatever the workers did: by the closed itemset.
+        keep = sorted(np.flatnonzero(significant), key=lambda i: sorted(closed[i].tolist()))
+        sample = _joined([p.sample_support for p in parts], np.int64, self.table.n_strata)
+        sample_cases = _joined([p.sample_cases for p in parts], np.int64)
+        order = np.lexsort((sample_cases, *sample.T[::-1]))
+        return SearchOutcome(
+            n_visited=visited,
+            n_testable=solution.n_testable,
+            testability_threshold=math.exp(solution.log_threshold)
+            if solution.n_testable
+            else math.nan,
+            corrected_threshold=corrected,
+            smallest_minimum_pvalue=float(np.exp(log_pvalue_of_evidence(self.most, self.settings)))
+            if math.isfinite(self.most)
+            else math.nan,
+            generators=[np.sort(generators[i]) for i in keep],
+            closures=[np.sort(closed[i]) for i in keep],
+            support=support[keep],
+            support_cases=cases[keep],
+            sample_support=sample[order],
+            sample_cases=sample_cases[order],
+            sample_fraction=1.0 / target.stride,
+            seconds=time.perf_counter() - self.started,
+        )
+
+    def _significant(
+        self,
+        support: NDArray[np.int64],
+        cases: NDArray[np.int64],
+        solution: Critical,
+        corrected: float,
+    ) -> NDArray[np.bool_]:
+        """Say which patterns are testable at delta* and have a p-value at most alpha / m."""
+        settings = self.settings
+        if len(support) == 0 or solution.n_testable == 0:
+            return np.zeros(len(support), dtype=bool)
+        evidence = minimum_evidences(np.ascontiguousarray(support), self.data.tables)
+        testable = evidence >= solution.evidence
+        if settings.grid_step is None:
+            log_minimum = log_pvalue_of_evidence(evidence, settings)
+            testable |= log_minimum <= solution.log_threshold + TIE_TOLERANCE
+        margins = (support, cases.sum(axis=1), self.table.sizes, self.table.case_sizes)
+        if settings.method == "exact":
+            log_p = cmh_exact.log_pvalue(
+                *margins, alternative=settings.alternative, two_sided=settings.two_sided
+            )
+        else:
+            log_p = cmh.log_pvalue(
+                *margins, alternative=settings.alternative, variance=settings.variance
+            )
+        return np.asarray(testable & (log_p <= math.log(corrected) + TIE_TOLERANCE))
+
+
+def _new_collector(capacity: tuple[int, ...], n_strata: int) -> Collector:
+    patterns, items, critical, sample = capacity
+    return Collector(
+        fill=np.zeros(5, dtype=np.int64),
+        items=np.empty(items, dtype=np.int64),
+        ends=np.empty(patterns, dtype=np.int64),
+        critical=np.empty(critical, dtype=np.float64),
+        least_beyond=np.full(1, np.inf),
+        sample_support=np.empty((sample, n_strata), dtype=np.int64),
+        sample_cases=np.empty(sample, dtype=np.int64),
+    )
+
+
+def _trimmed(collector: Collector) -> Collector:
+    """Return the collector with copies of the filled parts only."""
+    patterns, items, critical, sample = collector.fill[:4].tolist()
+    return collector._replace(
+        items=collector.items[:items].copy(),
+        ends=collector.ends[:patterns].copy(),
+        critical=collector.critical[:critical].copy(),
+        sample_support=collector.sample_support[:sample].copy(),
+        sample_cases=collector.sample_cases[:sample].copy(),
+    )
+
+
+def _joined(arrays: list[NDArray[T]], dtype: type, *shape: int) -> NDArray[T]:  # type: ignore[type-var]
+    """Concatenate, also when there is nothing."""
+    return np.concatenate([np.empty((0, *shape), dtype=dtype), *arrays])
+
+
+def _pieces(flat: NDArray[np.int64], ends: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Cut a flat array behind each end."""
+    return np.split(flat, ends[:-1]) if len(ends) else []
