@@ -36,4 +36,10 @@ html_theme_options = {
     "navigation_with_keys": False,
     "secondary_sidebar_items": ["page-toc"],
 }
+# No sidebar of sections on pages that have none.
+html_sidebars = {
+    page: [] for page in ("install", "quickstart", "concepts", "guarantees", "mathematics", "cli")
+}
+# A paper cited by its module, not by a sentence, is no mistake.
+suppress_warnings = ["ref.citation"]
 html_show_sourcelink = False

@@ -1,5 +1,16 @@
 # The public names, and where each one is: read by type checkers, and by lazy_loader at run time.
-from . import association, datasets, exceptions, metrics, preprocessing, report, simulate
+from . import (
+    association,
+    correction,
+    datasets,
+    exceptions,
+    files,
+    metrics,
+    preprocessing,
+    ranking,
+    report,
+    simulate,
+)
 from ._version import __version__
 from .exceptions import (
     DataWarning,
@@ -29,12 +40,15 @@ __all__ = [
     "StatisticalWarning",
     "__version__",
     "association",
+    "correction",
     "datasets",
     "exceptions",
+    "files",
     "metrics",
     "mine_matrix",
     "mine_patterns",
     "preprocessing",
+    "ranking",
     "report",
     "simulate",
 ]

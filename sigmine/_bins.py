@@ -95,8 +95,11 @@ def width_edges(values: NDArray[Any], bins: int) -> Edges:
         return Edges(*_texts_of(cuts[(cuts >= low) & (cuts < high)], kind))
     width = Decimal(float(high)) / bins - Decimal(float(low)) / bins
     unit = Decimal(1).scaleb(width.adjusted() - 1)
-    rounded = [_to_unit(float(edge), unit, ROUND_FLOOR) for edge in raw]
-    return Edges(np.array([float(edge) for edge in rounded]), tuple(map(_plain, rounded)))
+    rounded = [_to_unit(Decimal(float(edge)), unit, ROUND_FLOOR) for edge in raw]
+    return Edges(
+        np.array([float(edge) for edge in rounded], dtype=ordinals.dtype),
+        tuple(map(_plain, rounded)),
+    )
 
 
 def given_edges(values: NDArray[Any], edges: Sequence[Any], name: str) -> Edges:
@@ -121,8 +124,10 @@ def given_edges(values: NDArray[Any], edges: Sequence[Any], name: str) -> Edges:
         If there are no edges, or they do not ascend, or are not finite numbers (dates).
     """
     is_time = values.dtype.kind == "M"
+    # In the type of the column, so that an edge of 0.1 meets the 0.1 of a float32 column.
+    number = values.dtype if values.dtype.kind == "f" else np.dtype(np.float64)
     try:
-        array = np.asarray(edges, dtype="datetime64[us]" if is_time else np.float64)
+        array = np.asarray(edges, dtype="datetime64[us]" if is_time else number)
     except (TypeError, ValueError):
         array = np.empty(0)
     finite = ~np.isnat(array) if array.dtype.kind == "M" else np.isfinite(array)
@@ -185,29 +190,30 @@ def _readable(cuts: NDArray[Any], values: NDArray[Any], kind: str) -> Edges:
     """Shorten edges taken from the data without moving a row to another bin."""
     if kind != "number":
         return Edges(*_texts_of(cuts, kind))
-    numbers = []
-    for cut in cuts + cuts.dtype.type(0):  # turns -0.0 into 0.0
-        above = values[values > cut].min()
-        numbers.append(_shortest(Decimal(str(cut)), float(cut), float(above)))
-    return Edges(np.array([float(number) for number in numbers]), tuple(map(_plain, numbers)))
+    dtype = values.dtype.type  # comparisons are in the type of the column: 0.1 is float32's 0.1
+    numbers = [
+        _shortest(cut, values[values > cut].min(), dtype)
+        for cut in cuts + dtype(0)  # turns -0.0 into 0.0
+    ]
+    return Edges(np.array([dtype(number) for number in numbers]), tuple(map(_plain, numbers)))
 
 
-def _shortest(written: Decimal, low: float, high: float) -> Decimal:
-    """Return a number in [low, high) with few digits; `written` is low as its type prints it."""
-    if len(written.normalize().as_tuple().digits) <= _READABLE_DIGITS and float(written) == low:
-        return written
-    exact = Decimal(low)
-    for digits in range(1, 18):
-        unit = Decimal(1).scaleb(exact.adjusted() - digits + 1)
-        candidate = _to_unit(low, unit, ROUND_CEILING)
-        if low <= float(candidate) < high:
-            return candidate
-    return Decimal(repr(low))
+def _shortest(low: Any, high: Any, dtype: Any) -> Decimal:
+    """Return the number in [low, high) that has the fewest digits, in the type of the column."""
+    written = Decimal(str(low))
+    n_digits = len(written.normalize().as_tuple().digits)
+    if n_digits > _READABLE_DIGITS:
+        for digits in range(1, n_digits):
+            unit = Decimal(1).scaleb(written.adjusted() - digits + 1)
+            candidate = _to_unit(written, unit, ROUND_CEILING)
+            if low <= dtype(candidate) < high:
+                return candidate
+    return written
 
 
-def _to_unit(number: float, unit: Decimal, rounding: str) -> Decimal:
+def _to_unit(number: Decimal, unit: Decimal, rounding: str) -> Decimal:
     """Round to a multiple of a power of ten, exactly (floats cannot hold 0.1)."""
-    return (Decimal(number) / unit).to_integral_value(rounding=rounding) * unit
+    return (number / unit).to_integral_value(rounding=rounding) * unit
 
 
 def _plain(number: Decimal) -> str:

@@ -11,12 +11,12 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
-from numbers import Integral, Real
 from typing import Any, ClassVar, TypeAlias
 
 import array_api_compat
 import numpy as np
 
+from ._checks import open_unit, real_number, whole_number
 from .exceptions import InputError, InputTypeError
 
 __all__ = [
@@ -84,31 +84,6 @@ def as_scores(scores: Any, what: str = "scores") -> tuple[Namespace, Array]:
             "score has no rank. Drop those candidates or score them."
         )
     return xp, scores
-
-
-def _number(name: str, value: Any, low: float, high: float, what: str) -> float:
-    """Check one real parameter: low <= value <= high."""
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise InputTypeError(f"{name}={value!r} is not a number; give {what}.")
-    number = float(value)
-    if not low <= number <= high:  # also refuses NaN
-        raise InputError(f"{name}={value!r} is out of range; give {what}.")
-    return number
-
-
-def _level(name: str, value: Any) -> float:
-    level = _number(name, value, 0.0, 1.0, "an error rate in (0, 1), such as 0.05")
-    if level in (0.0, 1.0):
-        raise InputError(f"{name}={value!r} is not in (0, 1); 0.05 is the usual error rate.")
-    return level
-
-
-def _whole(name: str, value: Any, low: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, Integral):
-        raise InputTypeError(f"{name}={value!r} must be a whole number of at least {low}.")
-    if value < low:
-        raise InputError(f"{name}={value!r} must be at least {low}.")
-    return int(value)
 
 
 def count_true(xp: Namespace, mask: Array) -> int:
@@ -405,7 +380,7 @@ def top_k(k: int) -> Rule:
     -------
     Rule
     """
-    return _TopK(_whole("k", k, 0))
+    return _TopK(whole_number("k", k, 0))
 
 
 def sparsity(s: float) -> Rule:
@@ -420,7 +395,7 @@ def sparsity(s: float) -> Rule:
     -------
     Rule
     """
-    return _Sparsity(_number("s", s, 0.0, 1.0, "the fraction removed, in [0, 1]"))
+    return _Sparsity(real_number("s", s, 0.0, 1.0, "the fraction removed, in [0, 1]"))
 
 
 def at_most(t: float) -> Rule:
@@ -435,7 +410,7 @@ def at_most(t: float) -> Rule:
     -------
     Rule
     """
-    return _AtMost(_number("t", t, -math.inf, math.inf, "a number that is not NaN"))
+    return _AtMost(real_number("t", t, -math.inf, math.inf, "a number that is not NaN"))
 
 
 def cumulative_mass(eps: float) -> Rule:
@@ -451,7 +426,9 @@ def cumulative_mass(eps: float) -> Rule:
     Rule
         For scores that are finite and not negative. Where all are 0, none is kept.
     """
-    return _CumulativeMass(_number("eps", eps, 0.0, 1.0, "the share that may be lost, in [0, 1]"))
+    return _CumulativeMass(
+        real_number("eps", eps, 0.0, 1.0, "the share that may be lost, in [0, 1]")
+    )
 
 
 def bonferroni(alpha: float, m: int | None = None) -> Rule:
@@ -470,7 +447,9 @@ def bonferroni(alpha: float, m: int | None = None) -> Rule:
     Rule
         FWER at level alpha under any dependence of the p-values.
     """
-    return _Bonferroni(_level("alpha", alpha), None if m is None else _whole("m", m, 1))
+    return _Bonferroni(
+        open_unit("alpha", alpha, "0.05"), None if m is None else whole_number("m", m, 1)
+    )
 
 
 def tarone(alpha: float) -> Rule:
@@ -507,7 +486,7 @@ def tarone(alpha: float) -> Rule:
     >>> selection.mask.tolist(), selection.threshold, selection.last_kept
     ([True, False, True, True], 0.02, 0.02)
     """
-    return _Tarone(_level("alpha", alpha))
+    return _Tarone(open_unit("alpha", alpha, "0.05"))
 
 
 def benjamini_hochberg(q: float) -> Rule:
@@ -523,7 +502,7 @@ def benjamini_hochberg(q: float) -> Rule:
     Rule
         FDR at level q for independent p-values and under positive regression dependence.
     """
-    return _BenjaminiHochberg(_level("q", q))
+    return _BenjaminiHochberg(open_unit("q", q, "0.05"))
 
 
 def holm(alpha: float) -> Rule:
@@ -539,7 +518,7 @@ def holm(alpha: float) -> Rule:
     Rule
         FWER at level alpha under any dependence; never keeps fewer than `bonferroni`.
     """
-    return _Holm(_level("alpha", alpha))
+    return _Holm(open_unit("alpha", alpha, "0.05"))
 
 
 def westfall_young(null_minima: Sequence[float], alpha: float) -> Rule:
@@ -570,4 +549,4 @@ def westfall_young(null_minima: Sequence[float], alpha: float) -> Rule:
         raise InputError(
             f"null_minima {found}; give the smallest p-value of every permutation, in [0, 1]."
         )
-    return _WestfallYoung(tuple(values), _level("alpha", alpha))
+    return _WestfallYoung(tuple(values), open_unit("alpha", alpha, "0.05"))

@@ -252,7 +252,7 @@ def show_summary(results: PatternResults) -> None:
 
 def show_patterns(results: PatternResults, top: int) -> None:
     """Print the best patterns on stdout: a rich table on a terminal, plain columns elsewhere."""
-    rows = _rows(results, top)
+    rows = _rows(results, top) if top else []
     if not rows:
         return
     if sys.stdout.isatty():

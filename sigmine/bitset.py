@@ -20,6 +20,7 @@ __all__ = [
     "BitTable",
     "build_bit_table",
     "count_segments",
+    "count_strata",
     "is_subset",
     "pack_columns",
     "popcount",
@@ -41,9 +42,9 @@ class BitTable(NamedTuple):
         One bit a row; the bits behind the last row are zero.
     cases : ndarray of uint64, shape (n_words,)
         The rows of class 1.
-    segment_word, segment_stratum : ndarray of int64, shape (n_segments,)
+    segments : ndarray of int64, shape (n_segments, 2)
         Word and stratum of every segment, ordered by stratum.
-    segment_mask : ndarray of uint64, shape (n_segments,)
+    masks : ndarray of uint64, shape (n_segments,)
         The bits of the word that belong to the stratum.
     sizes, case_sizes : ndarray of int64, shape (n_strata,)
         Rows and cases of every stratum (n_k and n1_k).
@@ -53,9 +54,8 @@ class BitTable(NamedTuple):
 
     columns: NDArray[np.uint64]
     cases: NDArray[np.uint64]
-    segment_word: NDArray[np.int64]
-    segment_mask: NDArray[np.uint64]
-    segment_stratum: NDArray[np.int64]
+    segments: NDArray[np.int64]
+    masks: NDArray[np.uint64]
     sizes: NDArray[np.int64]
     case_sizes: NDArray[np.int64]
     row_order: NDArray[np.int64]
@@ -116,28 +116,46 @@ def _popcount_compiled(word: Any) -> Any:
 
 @njit
 def count_segments(
-    column: NDArray[np.uint64],
-    segment_word: NDArray[np.int64],
-    segment_mask: NDArray[np.uint64],
-    segment_stratum: NDArray[np.int64],
+    columns: NDArray[np.uint64],
+    row: int,
+    segments: NDArray[np.int64],
+    masks: NDArray[np.uint64],
     counts: NDArray[np.int64],
 ) -> int:
-    """Count the ones of `column` in every stratum into `counts`; return their sum."""
+    """Count the ones of ``columns[row]`` in every stratum into `counts`; return their sum.
+
+    Kernels take a matrix and a row number rather than a slice: making a slice touches a reference
+    count, atomically, which costs more than counting the bits.
+    """
     for k in range(counts.shape[0]):
         counts[k] = 0
     total = 0
-    for s in range(segment_word.shape[0]):
-        ones = popcount(column[segment_word[s]] & segment_mask[s])
-        counts[segment_stratum[s]] += ones
+    for s in range(masks.shape[0]):
+        ones = popcount(columns[row, segments[s, 0]] & masks[s])
+        counts[segments[s, 1]] += ones
         total += ones
     return total
 
 
 @njit
-def is_subset(inner: NDArray[np.uint64], outer: NDArray[np.uint64]) -> bool:
-    """Say whether every row of `inner` is in `outer`; stops at the first word that differs."""
-    for w in range(inner.shape[0]):
-        if inner[w] & ~outer[w]:
+def count_strata(
+    columns: NDArray[np.uint64],
+    segments: NDArray[np.int64],
+    masks: NDArray[np.uint64],
+    counts: NDArray[np.int64],
+) -> None:
+    """Count the ones of every column in every stratum into `counts`, (n_columns, n_strata)."""
+    for i in range(columns.shape[0]):
+        count_segments(columns, i, segments, masks, counts[i])
+
+
+@njit
+def is_subset(
+    inner: NDArray[np.uint64], row: int, outer: NDArray[np.uint64], other: int
+) -> bool:
+    """Say whether the ones of ``inner[row]`` are in ``outer[other]``; stops at the first miss."""
+    for w in range(inner.shape[1]):
+        if inner[row, w] & ~outer[other, w]:
             return False
     return True
 
@@ -215,26 +233,22 @@ def build_bit_table(
     sorted_codes = codes[order]
     sizes = np.bincount(sorted_codes, minlength=n_strata).astype(np.int64)
     case_sizes = np.bincount(sorted_codes[y[order]], minlength=n_strata).astype(np.int64)
-    words, masks, strata = _segments(sizes)
+    segments, masks = _segments(sizes)
     return BitTable(
         columns=pack_columns(matrix, order),
         cases=pack_columns(y[:, None], order)[0].copy(),
-        segment_word=words,
-        segment_mask=masks,
-        segment_stratum=strata,
+        segments=segments,
+        masks=masks,
         sizes=sizes,
         case_sizes=case_sizes,
         row_order=order,
     )
 
 
-def _segments(
-    sizes: NDArray[np.int64],
-) -> tuple[NDArray[np.int64], NDArray[np.uint64], NDArray[np.int64]]:
+def _segments(sizes: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
     """Cut consecutive strata of the given sizes at the borders of the words."""
-    words: list[int] = []
+    segments: list[tuple[int, int]] = []
     masks: list[int] = []
-    strata: list[int] = []
     start = 0
     for k, size in enumerate(sizes.tolist()):
         position, end = start, start + size
@@ -242,13 +256,11 @@ def _segments(
             word = position // WORD
             stop = min(end, (word + 1) * WORD)
             low, high = position - word * WORD, stop - word * WORD
-            words.append(word)
+            segments.append((word, k))
             masks.append((1 << high) - (1 << low))
-            strata.append(k)
             position = stop
         start = end
     return (
-        np.array(words, dtype=np.int64),
+        np.array(segments, dtype=np.int64).reshape(-1, 2),
         np.array(masks, dtype=np.uint64),
-        np.array(strata, dtype=np.int64),
     )

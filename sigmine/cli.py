@@ -175,7 +175,8 @@ def mine(
                 names = {"strata": strata, "columns": columns, "exclude": exclude}
                 results = _mine_table(table, names, search | preparation)
         outputs.write(results)
-        _show(results, outputs, top=top, quiet=quiet)
+        # Where a file takes the patterns, they are not printed too.
+        _show(results, outputs, top=top if out is None else 0, quiet=quiet)
 
 
 @app.command(short_help="Write the report of a search that was saved as JSON.")
@@ -204,6 +205,8 @@ def report(
       sigmine report results.json --out report.html
       sigmine report results.json --out report.md
       sigmine report results.json | less
+
+    The files of `sigmine mine --json` hold everything that a report shows.
     """
     with exit_codes(), warnings_as_sentences():
         outputs = Outputs(report=out)
@@ -238,6 +241,8 @@ def demo(
     [bold]Examples[/bold]
       sigmine demo
       sigmine demo --out my-folder
+
+    Nothing is downloaded: the data come with a dependency.
     """
     with exit_codes(), warnings_as_sentences():
         with writing(out):
@@ -423,13 +428,12 @@ def _mine_fimi(
 
 
 def _show(results: PatternResults, outputs: Outputs, *, top: int, quiet: bool) -> None:
-    """Print what was found and promised, and the best patterns where no file takes them."""
+    """Print what was found and promised, the best patterns, and what was written."""
     if not quiet:
         show_summary(results)
-    if outputs.out is None:
-        if not quiet and len(results):
+        if top and len(results):
             typer.echo("")
-        show_patterns(results, top)
+    show_patterns(results, top)
     if not quiet and str(outputs):
         say(f"Wrote {outputs}")
 

@@ -6,6 +6,7 @@ Allowed imports: `columns`, `settings`, `rowsets`, `problem`, `association`, `se
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,7 +30,7 @@ __all__ = [
     "item_tuples",
     "log_pvalues",
     "make_tables",
-    "minimum_pvalues",
+    "minimum_log_pvalues",
     "odds_ratios",
     "other_method",
     "pattern_frame",
@@ -91,16 +92,17 @@ def log_pvalues(
     return cmh.log_pvalue(support, cases, sizes, case_sizes, **keywords)
 
 
-def minimum_pvalues(
+def minimum_log_pvalues(
     settings: SearchSettings,
     support: NDArray[np.int64],
     sizes: NDArray[np.int64],
     case_sizes: NDArray[np.int64],
 ) -> NDArray[np.float64]:
-    """Return the smallest attainable p-values; parameters as in `log_pvalues`."""
+    """Return logarithms of the smallest attainable p-values; parameters as in `log_pvalues`."""
     keywords = _keywords(settings, settings.method)
-    test = cmh_exact if settings.method == "exact" else cmh
-    return test.minimum_pvalue(support, sizes, case_sizes, **keywords)
+    if settings.method == "exact":
+        return cmh_exact.minimum_log_pvalue(support, sizes, case_sizes, **keywords)
+    return cmh.minimum_log_pvalue(support, sizes, case_sizes, **keywords)
 
 
 def make_tables(
@@ -184,7 +186,7 @@ def frame_of(values: dict[str, Any]) -> pd.DataFrame:
 def pattern_frame(
     problem: Problem, settings: SearchSettings, outcome: SearchOutcome
 ) -> tuple[pd.DataFrame, NDArray[np.int64]]:
-    """Describe the significant patterns of a search, best first.
+    r"""Describe the significant patterns of a search, best first.
 
     Parameters
     ----------
@@ -200,7 +202,7 @@ def pattern_frame(
     patterns : DataFrame
         One row a pattern, with the columns of `sigmine.columns.COLUMNS`. Ordered by p-value
         (through its logarithm, so also where the p-value underflows), then the larger
-        \\|log odds ratio\\|, then fewer items, then item order.
+        \|log odds ratio\|, then fewer items, then item order.
     tables : ndarray of int64, shape (n_patterns, n_strata, 2, 2)
         The 2x2 tables in the same order.
     """
@@ -227,7 +229,7 @@ def pattern_frame(
         "pvalue": np.exp(logp),
         "log10_pvalue": log10p,
         "pvalue_adjusted": np.minimum(1.0, np.exp(logp + np.log(max(1, outcome.n_testable)))),
-        "minimum_pvalue": minimum_pvalues(settings, support, sizes, case_sizes),
+        "minimum_pvalue": np.exp(minimum_log_pvalues(settings, support, sizes, case_sizes)),
         "odds_ratio": ratio,
         "odds_ratio_low": low,
         "odds_ratio_high": high,
@@ -258,7 +260,7 @@ def _best_first(
     new_group = np.ones(len(order), dtype=bool)
     new_group[1:] = (ranked[:, 1:] != ranked[:, :-1]).any(axis=0)
     starts = np.append(np.flatnonzero(new_group), len(order))
-    for start, stop in zip(starts[:-1], starts[1:], strict=True):
+    for start, stop in pairwise(starts.tolist()):
         if stop - start > 1:
             tied = sorted(order[start:stop].tolist(), key=lambda i: closures[i].tolist())
             order[start:stop] = tied

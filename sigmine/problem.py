@@ -85,9 +85,10 @@ class Problem:
         masks = np.full(table.n_words, np.uint64(0xFFFFFFFFFFFFFFFF), dtype=np.uint64)
         masks[-1] = (1 << last) - 1
         merged = table._replace(
-            segment_word=np.arange(table.n_words, dtype=np.int64),
-            segment_mask=masks,
-            segment_stratum=np.zeros(table.n_words, dtype=np.int64),
+            segments=np.stack([np.arange(table.n_words), np.zeros(table.n_words)], axis=1).astype(
+                np.int64
+            ),
+            masks=masks,
             sizes=np.array([size], dtype=np.int64),
             case_sizes=np.array([n_cases], dtype=np.int64),
         )

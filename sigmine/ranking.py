@@ -26,6 +26,7 @@ from typing import Any
 import array_api_compat
 import numpy as np
 
+from ._checks import one_of
 from ._rules import (
     RELATIVE_TOLERANCE,
     Array,
@@ -138,8 +139,7 @@ def ranks(scores: Any, largest: bool = True, ties: str = "first") -> Array:
     >>> ranks([0.5, 2.0, 0.5], ties="average").tolist()
     [2.5, 1.0, 2.5]
     """
-    if ties not in ("first", "min", "max", "average"):
-        raise InputError(f"ties={ties!r} is not known; choose one of first, min, max, average.")
+    one_of("ties", ties, ("first", "min", "max", "average"))
     xp, values = as_scores(scores)
     n = values.shape[0]
     if ties == "first":
@@ -389,8 +389,7 @@ def normalise(scores: Any, how: str = "sum", scopes: Mapping[str, Any] | None = 
     >>> normalise([1.0, 3.0, 10.0, 30.0], scopes={"a": [0, 1], "b": [2, 3]}).tolist()
     [0.25, 0.75, 0.25, 0.75]
     """
-    if how not in _SCALES:
-        raise InputError(f"how={how!r} is not known; choose one of {', '.join(_SCALES)}.")
+    one_of("how", how, _SCALES)
     xp, values = as_scores(scores)
     if how != "rank" and bool(xp.any(xp.isinf(values))):
         raise InputError(f"how={how!r} needs finite scores and some are infinite; use how='rank'.")

@@ -380,9 +380,7 @@ class PatternResults:
         """
         from .report import render_json
 
-        self._write(
-            path, render_json(self.to_dict(top=top, confounding=confounding, limit=limit))
-        )
+        self._write(path, render_json(self.to_dict(top=top, confounding=confounding, limit=limit)))
 
     def to_html(self, path: str | Path, *, top: int = 20, confounding: bool = True) -> None:
         """Write the report as one self-contained HTML file; parameters as in `to_dict`."""

@@ -51,9 +51,8 @@ def flatten(itemsets: Sequence[NDArray[np.int64]]) -> tuple[NDArray[np.int64], N
 def _count(
     columns: NDArray[np.uint64],
     cases: NDArray[np.uint64],
-    segment_word: NDArray[np.int64],
-    segment_mask: NDArray[np.uint64],
-    segment_stratum: NDArray[np.int64],
+    segments: NDArray[np.int64],
+    masks: NDArray[np.uint64],
     items: NDArray[np.int64],
     offsets: NDArray[np.int64],
     support: NDArray[np.int64],
@@ -61,16 +60,16 @@ def _count(
 ) -> None:
     """Fill the counts of every itemset; an empty itemset holds in every row."""
     n_words = cases.shape[0]
-    rows = np.empty(n_words, dtype=np.uint64)
+    rows = np.empty((2, n_words), dtype=np.uint64)  # carriers; those of them that are cases
     for i in range(offsets.shape[0] - 1):
-        rows[:] = np.uint64(0xFFFFFFFFFFFFFFFF)
+        rows[0, :] = np.uint64(0xFFFFFFFFFFFFFFFF)
         for p in range(offsets[i], offsets[i + 1]):
             for w in range(n_words):
-                rows[w] &= columns[items[p], w]
-        count_segments(rows, segment_word, segment_mask, segment_stratum, support[i])
+                rows[0, w] &= columns[items[p], w]
         for w in range(n_words):
-            rows[w] &= cases[w]
-        count_segments(rows, segment_word, segment_mask, segment_stratum, support_cases[i])
+            rows[1, w] = rows[0, w] & cases[w]
+        count_segments(rows, 0, segments, masks, support[i])
+        count_segments(rows, 1, segments, masks, support_cases[i])
 
 
 def count_itemsets(
@@ -96,9 +95,8 @@ def count_itemsets(
     _count(
         table.columns,
         table.cases,
-        table.segment_word,
-        table.segment_mask,
-        table.segment_stratum,
+        table.segments,
+        table.masks,
         items,
         offsets,
         support,
@@ -134,9 +132,7 @@ def _can_hit(
             if candidates < fewest:
                 fewest, branch = candidates, fact
     for j in range(first, hits.shape[0]):
-        if hits[j] & branch and _can_hit(
-            hits, n_facts, unhit & ~hits[j], first, depth - 1, budget
-        ):
+        if hits[j] & branch and _can_hit(hits, n_facts, unhit & ~hits[j], first, depth - 1, budget):
             return True
     return False
 
@@ -165,7 +161,7 @@ def _first_hitting_set(
                 break
         if not found:
             return False
-    return unhit == np.uint64(0)
+    return bool(unhit == np.uint64(0))
 
 
 @njit

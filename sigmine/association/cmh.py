@@ -36,6 +36,7 @@ from ._arrays import LN10, as_cases, as_margins, as_support, check_alternative
 __all__ = [
     "log10_pvalue",
     "log_pvalue",
+    "margins_matrix",
     "minimum_log_pvalue",
     "minimum_log_pvalue_bound",
     "minimum_pvalue",
@@ -74,31 +75,47 @@ def spread(
     return np.ascontiguousarray(c, dtype=np.float64)
 
 
+# Rows of the matrix of margins that kernels take: n_k, n1_k, g_k, c_k.
+SIZE, CASES, SHARE, SPREAD = 0, 1, 2, 3
+
+
+def margins_matrix(
+    sizes: NDArray[np.float64], case_sizes: NDArray[np.float64], variance: str
+) -> NDArray[np.float64]:
+    """Return what kernels need of the strata: rows n_k, n1_k, g_k, c_k.
+
+    Parameters
+    ----------
+    sizes, case_sizes : ndarray of float64, shape (n_strata,)
+        n_k and n1_k.
+    variance : {"mantel-haenszel", "cochran"}
+        Decides c_k.
+
+    Returns
+    -------
+    ndarray of float64, shape (4, n_strata)
+        An empty stratum is written as one control row, which adds nothing to anything.
+    """
+    size = np.maximum(sizes, 1.0)
+    return np.ascontiguousarray(
+        np.stack([size, case_sizes, case_sizes / size, spread(sizes, case_sizes, variance)])
+    )
+
+
 @njit
-def null_moments(
-    x: NDArray[np.int64],
-    sizes: NDArray[np.float64],
-    share: NDArray[np.float64],
-    c: NDArray[np.float64],
-) -> tuple[float, float]:
+def null_moments(x: NDArray[np.int64], margins: NDArray[np.float64]) -> tuple[float, float]:
     """Return mean and variance of a under the null hypothesis."""
     mean = 0.0
     variance = 0.0
     for k in range(x.shape[0]):
-        mean += share[k] * x[k]
-        variance += c[k] * x[k] * (1.0 - x[k] / sizes[k])
+        mean += margins[SHARE, k] * x[k]
+        variance += margins[SPREAD, k] * x[k] * (1.0 - x[k] / margins[SIZE, k])
     return mean, variance
 
 
 @njit
 def maximum_statistic(
-    x: NDArray[np.int64],
-    sizes: NDArray[np.float64],
-    case_sizes: NDArray[np.float64],
-    share: NDArray[np.float64],
-    c: NDArray[np.float64],
-    up: int,
-    down: int,
+    x: NDArray[np.int64], margins: NDArray[np.float64], up: int, down: int
 ) -> float:
     """Return the largest statistic that these margins can attain (0 where the variance is 0).
 
@@ -109,10 +126,12 @@ def maximum_statistic(
     lowest = 0.0
     variance = 0.0
     for k in range(x.shape[0]):
-        expected = share[k] * x[k]
-        highest += min(float(x[k]), case_sizes[k]) - expected
-        lowest += max(0.0, x[k] - (sizes[k] - case_sizes[k])) - expected
-        variance += c[k] * x[k] * (1.0 - x[k] / sizes[k])
+        carriers = float(x[k])
+        expected = margins[SHARE, k] * carriers
+        controls = margins[SIZE, k] - margins[CASES, k]
+        highest += min(carriers, margins[CASES, k]) - expected
+        lowest += max(0.0, carriers - controls) - expected
+        variance += margins[SPREAD, k] * carriers * (1.0 - carriers / margins[SIZE, k])
     if variance <= 0.0:
         return 0.0
     best = 0.0
@@ -123,29 +142,33 @@ def maximum_statistic(
     return best / variance
 
 
+# Rows of the scratch space of the bound.
+F, V, RATIO = 0, 1, 2
+
+
 @njit
-def _best_prefix(
-    f: NDArray[np.float64], v: NDArray[np.float64], ratio: NDArray[np.float64], count: int
-) -> float:
+def _best_prefix(scratch: NDArray[np.float64], count: int) -> float:
     """Return the maximum over prefixes, in ascending v / f, of (sum f)^2 / sum v.
 
-    Sorts the three arrays in place by Shell's method with Ciura's gaps: few strata (the usual
-    case) cost an insertion sort, a thousand stay far from quadratic, and it compiles in no time.
+    Sorts the columns of `scratch` in place by Shell's method with Ciura's gaps: few strata (the
+    usual case) cost an insertion sort, a thousand stay far from quadratic, and it compiles fast.
     """
     for gap in (701, 301, 132, 57, 23, 10, 4, 1):
         for i in range(gap, count):
-            fi, vi, ri = f[i], v[i], ratio[i]
+            f, v, ratio = scratch[F, i], scratch[V, i], scratch[RATIO, i]
             j = i - gap
-            while j >= 0 and ratio[j] > ri:
-                f[j + gap], v[j + gap], ratio[j + gap] = f[j], v[j], ratio[j]
+            while j >= 0 and scratch[RATIO, j] > ratio:
+                scratch[F, j + gap] = scratch[F, j]
+                scratch[V, j + gap] = scratch[V, j]
+                scratch[RATIO, j + gap] = scratch[RATIO, j]
                 j -= gap
-            f[j + gap], v[j + gap], ratio[j + gap] = fi, vi, ri
+            scratch[F, j + gap], scratch[V, j + gap], scratch[RATIO, j + gap] = f, v, ratio
     best = 0.0
     total_f = 0.0
     total_v = 0.0
     for i in range(count):
-        total_f += f[i]
-        total_v += v[i]
+        total_f += scratch[F, i]
+        total_v += scratch[V, i]
         best = max(best, total_f * total_f / total_v)
     return best
 
@@ -153,10 +176,7 @@ def _best_prefix(
 @njit
 def maximum_statistic_bound(
     x: NDArray[np.int64],
-    sizes: NDArray[np.float64],
-    case_sizes: NDArray[np.float64],
-    share: NDArray[np.float64],
-    c: NDArray[np.float64],
+    margins: NDArray[np.float64],
     up: int,
     down: int,
     cut: float,
@@ -174,7 +194,6 @@ def maximum_statistic_bound(
 
     `scratch` has shape (3, n_strata).
     """
-    f, v, ratio = scratch[0], scratch[1], scratch[2]
     best = 0.0
     for side in range(2):
         if (side == 0 and not up) or (side == 1 and not down):
@@ -182,44 +201,43 @@ def maximum_statistic_bound(
         count = 0
         ceiling = 0.0
         for k in range(x.shape[0]):
-            room = case_sizes[k] if side == 0 else sizes[k] - case_sizes[k]
-            weight = 1.0 - share[k] if side == 0 else share[k]
+            size = margins[SIZE, k]
+            room = margins[CASES, k] if side == 0 else size - margins[CASES, k]
+            weight = 1.0 - margins[SHARE, k] if side == 0 else margins[SHARE, k]
             m = min(float(x[k]), room)
-            if m <= 0.0 or c[k] <= 0.0:  # f_k = 0: the stratum cannot raise this side
+            c = margins[SPREAD, k]
+            if m <= 0.0 or c <= 0.0:  # f_k = 0: the stratum cannot raise this side
                 continue
-            f[count] = weight * m
-            v[count] = c[k] * m * (1.0 - m / sizes[k])
-            ratio[count] = v[count] / f[count]
-            ceiling += f[count] / ratio[count]
+            f = weight * m
+            v = c * m * (1.0 - m / size)
+            scratch[F, count] = f
+            scratch[V, count] = v
+            scratch[RATIO, count] = v / f
+            ceiling += f * f / v
             count += 1
         if ceiling < cut:
             best = max(best, ceiling)
         else:
-            best = max(best, _best_prefix(f, v, ratio, count))
+            best = max(best, _best_prefix(scratch, count))
     return best
 
 
 @njit
 def _maximum_statistics(
     support: NDArray[np.int64],
-    sizes: NDArray[np.float64],
-    case_sizes: NDArray[np.float64],
-    share: NDArray[np.float64],
-    c: NDArray[np.float64],
+    margins: NDArray[np.float64],
     up: int,
     down: int,
     bound: bool,
     out: NDArray[np.float64],
 ) -> None:
     """Fill `out` with the maximum statistic, or its bound, of every row of `support`."""
-    scratch = np.empty((3, sizes.shape[0]), dtype=np.float64)
+    scratch = np.empty((3, margins.shape[1]), dtype=np.float64)
     for i in range(support.shape[0]):
         if bound:
-            out[i] = maximum_statistic_bound(
-                support[i], sizes, case_sizes, share, c, up, down, -1.0, scratch
-            )
+            out[i] = maximum_statistic_bound(support[i], margins, up, down, -1.0, scratch)
         else:
-            out[i] = maximum_statistic(support[i], sizes, case_sizes, share, c, up, down)
+            out[i] = maximum_statistic(support[i], margins, up, down)
 
 
 def signed_root(
@@ -389,13 +407,9 @@ def _attainable(
     x = as_support(support, n)
     flat = np.ascontiguousarray(x.reshape(-1, len(n)))
     out = np.empty(len(flat), dtype=np.float64)
-    share = np.divide(n1, n, out=np.zeros_like(n), where=n > 0)
     _maximum_statistics(
         flat,
-        np.maximum(n, 1.0),  # an empty stratum adds nothing and must not divide by zero
-        n1,
-        share,
-        spread(n, n1, variance),
+        margins_matrix(n, n1, variance),
         int(alternative != "less"),
         int(alternative != "greater"),
         bound,

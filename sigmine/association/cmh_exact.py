@@ -40,6 +40,7 @@ from ._arrays import (
     check_alternative,
     check_two_sided,
 )
+from .cmh import CASES, SIZE, margins_matrix
 from .hypergeometric import MINLIKE_TOLERANCE, log_tails, point_pvalue_sum
 
 __all__ = [
@@ -67,9 +68,13 @@ def sidedness(alternative: str, two_sided: str) -> int:
     return GREATER if alternative == "greater" else LESS
 
 
+# Rows of the tables of extremes: all carriers cases (or all cases carriers), and the other end.
+UP, DOWN = 0, 1
+
+
 def extreme_tables(
     sizes: NDArray[np.float64], case_sizes: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Return -log r_k(x) and -log l_k(x) for every x, strata one behind the other.
 
     Parameters
@@ -79,8 +84,8 @@ def extreme_tables(
 
     Returns
     -------
-    up, down : ndarray of float64, shape (sum of n_k + 1,)
-        ``up[offset[k] + x]`` is -log r_k(x), ``down[offset[k] + x]`` is -log l_k(x).
+    tables : ndarray of float64, shape (2, sum of n_k + 1)
+        ``tables[0, offset[k] + x]`` is -log r_k(x), ``tables[1, offset[k] + x]`` is -log l_k(x).
     offset : ndarray of int64, shape (n_strata,)
     """
     ups, downs = [], []
@@ -90,7 +95,7 @@ def extreme_tables(
         downs.append(_negative_log_extreme(n, n - int(n1)))
     offset = np.zeros(len(lengths), dtype=np.int64)
     offset[1:] = np.cumsum(lengths)[:-1]
-    return np.concatenate(ups), np.concatenate(downs), offset
+    return np.stack([np.concatenate(ups), np.concatenate(downs)]), offset
 
 
 def _negative_log_extreme(n: int, n1: int) -> NDArray[np.float64]:
@@ -107,18 +112,14 @@ def _negative_log_extreme(n: int, n1: int) -> NDArray[np.float64]:
 
 @njit
 def minimum_evidence_exact(
-    x: NDArray[np.int64],
-    up: NDArray[np.float64],
-    down: NDArray[np.float64],
-    offset: NDArray[np.int64],
-    side: int,
+    x: NDArray[np.int64], tables: NDArray[np.float64], offset: NDArray[np.int64], side: int
 ) -> float:
     """Return -log of the minimum p-value, at least 0."""
     high = 0.0
     low = 0.0
     for k in range(x.shape[0]):
-        high += up[offset[k] + x[k]]
-        low += down[offset[k] + x[k]]
+        high += tables[UP, offset[k] + x[k]]
+        low += tables[DOWN, offset[k] + x[k]]
     if side == GREATER:
         return high
     if side == LESS:
@@ -137,10 +138,8 @@ def minimum_evidence_exact(
 @njit
 def minimum_evidence_bound_exact(
     x: NDArray[np.int64],
-    sizes: NDArray[np.float64],
-    case_sizes: NDArray[np.float64],
-    up: NDArray[np.float64],
-    down: NDArray[np.float64],
+    margins: NDArray[np.float64],
+    tables: NDArray[np.float64],
     offset: NDArray[np.int64],
     side: int,
 ) -> float:
@@ -148,8 +147,10 @@ def minimum_evidence_bound_exact(
     high = 0.0
     low = 0.0
     for k in range(x.shape[0]):
-        high += up[offset[k] + min(x[k], int(case_sizes[k]))]
-        low += down[offset[k] + min(x[k], int(sizes[k] - case_sizes[k]))]
+        n1 = int(margins[CASES, k])
+        n0 = int(margins[SIZE, k]) - n1
+        high += tables[UP, offset[k] + min(x[k], n1)]
+        low += tables[DOWN, offset[k] + min(x[k], n0)]
     if side == GREATER:
         return high
     if side == LESS:
@@ -161,22 +162,17 @@ def minimum_evidence_bound_exact(
 
 @njit
 def log_pvalue_exact(
-    a: int,
-    x: NDArray[np.int64],
-    sizes: NDArray[np.float64],
-    case_sizes: NDArray[np.float64],
-    side: int,
-    mid: bool,
+    a: int, x: NDArray[np.int64], margins: NDArray[np.float64], side: int, mid: bool
 ) -> float:
     """Return the log p-value (or log mid-p) of one pattern."""
     if side == MINLIKE:
-        total, tied = point_pvalue_sum(a, x, sizes, case_sizes)
+        total, tied = point_pvalue_sum(a, x, margins)
         if mid:
             return math.log(max(math.exp(total) - 0.5 * math.exp(tied), 0.0)) if (
                 total > -600.0
             ) else total + math.log1p(-0.5 * math.exp(tied - total))
         return total
-    lower, upper, point = log_tails(a, x, sizes, case_sizes)
+    lower, upper, point = log_tails(a, x, margins)
     if mid:
         lower += math.log1p(-0.5 * math.exp(point - lower))
         upper += math.log1p(-0.5 * math.exp(point - upper))
@@ -191,23 +187,20 @@ def log_pvalue_exact(
 def _log_pvalues(
     cases: NDArray[np.int64],
     support: NDArray[np.int64],
-    sizes: NDArray[np.float64],
-    case_sizes: NDArray[np.float64],
+    margins: NDArray[np.float64],
     side: int,
     mid: bool,
     out: NDArray[np.float64],
 ) -> None:
     for i in range(cases.shape[0]):
-        out[i] = log_pvalue_exact(cases[i], support[i], sizes, case_sizes, side, mid)
+        out[i] = log_pvalue_exact(cases[i], support[i], margins, side, mid)
 
 
 @njit
 def _minimum_evidences(
     support: NDArray[np.int64],
-    sizes: NDArray[np.float64],
-    case_sizes: NDArray[np.float64],
-    up: NDArray[np.float64],
-    down: NDArray[np.float64],
+    margins: NDArray[np.float64],
+    tables: NDArray[np.float64],
     offset: NDArray[np.int64],
     side: int,
     bound: bool,
@@ -215,11 +208,9 @@ def _minimum_evidences(
 ) -> None:
     for i in range(support.shape[0]):
         if bound:
-            out[i] = minimum_evidence_bound_exact(
-                support[i], sizes, case_sizes, up, down, offset, side
-            )
+            out[i] = minimum_evidence_bound_exact(support[i], margins, tables, offset, side)
         else:
-            out[i] = minimum_evidence_exact(support[i], up, down, offset, side)
+            out[i] = minimum_evidence_exact(support[i], tables, offset, side)
 
 
 def log_pvalue(
@@ -277,7 +268,8 @@ def log_pvalue(
     a = as_cases(cases, x, n, n1)
     out = np.empty(a.size, dtype=np.float64)
     flat = np.ascontiguousarray(x.reshape(-1, len(n)))
-    _log_pvalues(np.array(a, dtype=np.int64).reshape(-1), flat, n, n1, side, mid_p, out)
+    margins = margins_matrix(n, n1, "mantel-haenszel")
+    _log_pvalues(np.array(a, dtype=np.int64).reshape(-1), flat, margins, side, mid_p, out)
     return out.reshape(x.shape[:-1])
 
 
@@ -316,8 +308,9 @@ def _attainable(
     x = as_support(support, n)
     flat = np.ascontiguousarray(x.reshape(-1, len(n)))
     out = np.empty(len(flat), dtype=np.float64)
-    up, down, offset = extreme_tables(n, n1)
-    _minimum_evidences(flat, n, n1, up, down, offset, side, bound, out)
+    margins = margins_matrix(n, n1, "mantel-haenszel")
+    tables, offset = extreme_tables(n, n1)
+    _minimum_evidences(flat, margins, tables, offset, side, bound, out)
     return -out.reshape(x.shape[:-1])
 
 

@@ -32,13 +32,13 @@ References
 
 from __future__ import annotations
 
-from numbers import Real
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import chdtrc, ndtri
 
+from sigmine._checks import open_unit
 from sigmine.exceptions import InputError, InputTypeError
 
 __all__ = [
@@ -92,13 +92,9 @@ def _as_tables(tables: ArrayLike) -> Floats:
     return counts
 
 
-def _critical_value(level: Any) -> float:
+def _critical_value(level: float) -> float:
     """Return the normal quantile of a two-sided interval."""
-    if isinstance(level, bool) or not isinstance(level, Real):
-        raise InputTypeError(f"level={level!r} is not a number; give one in (0, 1), such as 0.95.")
-    if not 0 < level < 1:
-        raise InputError(f"level={level!r} is not in (0, 1); 0.95 is the usual confidence level.")
-    return float(-ndtri((1.0 - float(level)) / 2.0))
+    return float(-ndtri((1.0 - open_unit("level", level, "0.95")) / 2.0))
 
 
 def _cells(counts: Floats) -> tuple[Floats, Floats, Floats, Floats, Floats]:

@@ -4,7 +4,7 @@ The search compares evidence, never p-values: the asymptotic test's evidence is 
 the direction of the alternative), the exact test's is -log p. So the inner loops need neither an
 incomplete gamma function nor a logarithm; thresholds are converted once, outside.
 
-Kernels choose the test by a small integer (`TestTables.kind`), because numba does not cache
+Kernels choose the test by a small integer (the first of `TestTables.choice`), because numba does not cache
 kernels that take functions as arguments.
 """
 
@@ -36,39 +36,30 @@ __all__ = [
 ]
 
 ASYMPTOTIC, EXACT = 0, 1
+KIND, SIDE, EXCESS, DEFICIT = 0, 1, 2, 3  # entries of TestTables.choice
 
 
 class TestTables(NamedTuple):
-    """Everything about the test that kernels need; arrays are float64 unless said otherwise.
+    """Everything about the test that kernels need, as plain arrays.
 
     Attributes
     ----------
-    kind : int
-        `ASYMPTOTIC` or `EXACT`.
-    side : int
-        How a p-value is put together: code of `cmh_exact`.
-    up, down : int
-        Whether an excess, or a deficit, of cases counts as evidence.
-    sizes, case_sizes, share, spread : ndarray, shape (n_strata,)
-        n_k, n1_k, g_k, c_k.
-    log_up, log_down : ndarray, shape (sum of n_k + 1,)
-        -log r_k(x) and -log l_k(x).
+    choice : ndarray of int64, shape (4,)
+        Kind of test (`ASYMPTOTIC` or `EXACT`), how its p-value is put together (code of
+        `cmh_exact`), and whether an excess, and a deficit, of cases counts as evidence.
+    margins : ndarray of float64, shape (4, n_strata)
+        n_k, n1_k, g_k, c_k: see `cmh.margins_matrix`.
+    extremes : ndarray of float64, shape (2, sum of n_k + 1)
+        -log r_k(x) and -log l_k(x): see `cmh_exact.extreme_tables`.
     offset : ndarray of int64, shape (n_strata,)
         Where stratum k starts in those.
     """
 
     __test__ = False  # not a test class, whatever its name suggests to pytest
 
-    kind: int
-    side: int
-    up: int
-    down: int
-    sizes: NDArray[np.float64]
-    case_sizes: NDArray[np.float64]
-    share: NDArray[np.float64]
-    spread: NDArray[np.float64]
-    log_up: NDArray[np.float64]
-    log_down: NDArray[np.float64]
+    choice: NDArray[np.int64]
+    margins: NDArray[np.float64]
+    extremes: NDArray[np.float64]
     offset: NDArray[np.int64]
 
 
@@ -91,104 +82,126 @@ def build_tables(sizes: ArrayLike, case_sizes: ArrayLike, settings: SearchSettin
     n1 = np.ascontiguousarray(case_sizes, dtype=np.float64)
     exact = settings.method == "exact"
     if exact:
-        log_up, log_down, offset = cmh_exact.extreme_tables(n, n1)
+        extremes, offset = cmh_exact.extreme_tables(n, n1)
     else:
-        log_up = log_down = np.zeros(1, dtype=np.float64)
-        offset = np.zeros(len(n), dtype=np.int64)
+        extremes, offset = np.zeros((2, 1)), np.zeros(len(n), dtype=np.int64)
+    choice = (
+        EXACT if exact else ASYMPTOTIC,
+        cmh_exact.sidedness(settings.alternative, settings.two_sided),
+        int(settings.alternative != "less"),
+        int(settings.alternative != "greater"),
+    )
     return TestTables(
-        kind=EXACT if exact else ASYMPTOTIC,
-        side=cmh_exact.sidedness(settings.alternative, settings.two_sided),
-        up=int(settings.alternative != "less"),
-        down=int(settings.alternative != "greater"),
-        sizes=n,
-        case_sizes=n1,
-        share=n1 / n,
-        spread=cmh.spread(n, n1, settings.variance),
-        log_up=log_up,
-        log_down=log_down,
+        choice=np.array(choice, dtype=np.int64),
+        margins=cmh.margins_matrix(n, n1, settings.variance),
+        extremes=extremes,
         offset=offset,
     )
 
 
 @njit
-def minimum_evidence(x: NDArray[np.int64], tables: TestTables) -> float:
+def minimum_evidence(
+    x: NDArray[np.int64],
+    choice: NDArray[np.int64],
+    margins: NDArray[np.float64],
+    extremes: NDArray[np.float64],
+    offset: NDArray[np.int64],
+) -> float:
     """Return the evidence of the smallest p-value that the margins x can attain."""
-    if tables.kind == ASYMPTOTIC:
-        return cmh.maximum_statistic(
-            x,
-            tables.sizes,
-            tables.case_sizes,
-            tables.share,
-            tables.spread,
-            tables.up,
-            tables.down,
-        )
-    return cmh_exact.minimum_evidence_exact(
-        x, tables.log_up, tables.log_down, tables.offset, tables.side
-    )
+    if choice[KIND] == ASYMPTOTIC:
+        return cmh.maximum_statistic(x, margins, choice[EXCESS], choice[DEFICIT])
+    return cmh_exact.minimum_evidence_exact(x, extremes, offset, choice[SIDE])
 
 
 @njit
 def minimum_evidence_bound(
-    x: NDArray[np.int64], tables: TestTables, cut: float, scratch: NDArray[np.float64]
+    x: NDArray[np.int64],
+    choice: NDArray[np.int64],
+    margins: NDArray[np.float64],
+    extremes: NDArray[np.float64],
+    offset: NDArray[np.int64],
+    cut: float,
+    scratch: NDArray[np.float64],
 ) -> float:
     """Return the largest `minimum_evidence` over all x' <= x, or anything between that and `cut`.
 
     A return value below `cut` proves that no superset reaches `cut`. `scratch`: (3, n_strata).
     """
-    if tables.kind == ASYMPTOTIC:
+    if choice[KIND] == ASYMPTOTIC:
         return cmh.maximum_statistic_bound(
-            x,
-            tables.sizes,
-            tables.case_sizes,
-            tables.share,
-            tables.spread,
-            tables.up,
-            tables.down,
-            cut,
-            scratch,
+            x, margins, choice[EXCESS], choice[DEFICIT], cut, scratch
         )
-    return cmh_exact.minimum_evidence_bound_exact(
-        x,
-        tables.sizes,
-        tables.case_sizes,
-        tables.log_up,
-        tables.log_down,
-        tables.offset,
-        tables.side,
-    )
+    return cmh_exact.minimum_evidence_bound_exact(x, margins, extremes, offset, choice[SIDE])
 
 
 @njit
-def minimum_evidences(support: NDArray[np.int64], tables: TestTables) -> NDArray[np.float64]:
-    """Return `minimum_evidence` of every row of `support`, shape (n_patterns, n_strata)."""
-    out = np.empty(support.shape[0], dtype=np.float64)
+def _minimum_evidences(
+    support: NDArray[np.int64],
+    choice: NDArray[np.int64],
+    margins: NDArray[np.float64],
+    extremes: NDArray[np.float64],
+    offset: NDArray[np.int64],
+    bound: bool,
+    out: NDArray[np.float64],
+) -> None:
+    scratch = np.empty((3, margins.shape[1]), dtype=np.float64)
     for i in range(support.shape[0]):
-        out[i] = minimum_evidence(support[i], tables)
+        x = support[i]
+        if bound:
+            out[i] = minimum_evidence_bound(x, choice, margins, extremes, offset, -1.0, scratch)
+        else:
+            out[i] = minimum_evidence(x, choice, margins, extremes, offset)
+
+
+def minimum_evidences(
+    support: NDArray[np.int64], tables: TestTables, *, bound: bool = False
+) -> NDArray[np.float64]:
+    """Return the evidence of the smallest p-value that each row of margins can attain.
+
+    Parameters
+    ----------
+    support : ndarray of int64, shape (n_patterns, n_strata)
+        Carriers by stratum.
+    tables : TestTables
+        The test.
+    bound : bool, default=False
+        The largest value over all x' <= x instead.
+
+    Returns
+    -------
+    ndarray of float64, shape (n_patterns,)
+        At least 0.
+    """
+    out = np.empty(len(support), dtype=np.float64)
+    _minimum_evidences(np.ascontiguousarray(support), *tables, bound, out)
     return out
 
 
 @njit
 def is_significant(
-    a: int, x: NDArray[np.int64], tables: TestTables, root: float, log_threshold: float
+    a: int,
+    x: NDArray[np.int64],
+    choice: NDArray[np.int64],
+    margins: NDArray[np.float64],
+    root: float,
+    log_threshold: float,
 ) -> bool:
     """Say whether the p-value of a pattern is at most the threshold.
 
     `root` is the threshold on the signed root of the statistic (asymptotic test),
     `log_threshold` its log p-value (exact test).
     """
-    if tables.kind == ASYMPTOTIC:
-        mean, variance = cmh.null_moments(x, tables.sizes, tables.share, tables.spread)
+    if choice[KIND] == ASYMPTOTIC:
+        mean, variance = cmh.null_moments(x, margins)
         if variance <= 0.0:
             return log_threshold >= 0.0
         z = (a - mean) / math.sqrt(variance)
-        if tables.up and tables.down:
+        if choice[EXCESS] and choice[DEFICIT]:
             z = abs(z)
-        elif tables.down:
+        elif choice[DEFICIT]:
             z = -z
         return z >= root
-    logp = cmh_exact.log_pvalue_exact(a, x, tables.sizes, tables.case_sizes, tables.side, False)
-    return logp <= log_threshold
+    return cmh_exact.log_pvalue_exact(a, x, margins, choice[SIDE], False) <= log_threshold
 
 
 def log_pvalue_of_evidence(

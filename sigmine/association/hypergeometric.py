@@ -29,10 +29,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._jit import njit
+from .cmh import CASES, SIZE
 
 __all__ = ["log_point", "log_tails", "point_pvalue_sum", "tilted_sum"]
 
-_NEGLIGIBLE = 1e-30  # of the peak of a tilted law: what lies below cannot change a digit
+_NEGLIGIBLE = 1e-20  # of the peak of a tilted law: what lies below cannot change a digit
 _TILT_LIMIT = 80.0  # |log odds|; beyond it the law is a point for any table that fits in memory
 _LOG_2PI = math.log(2.0 * math.pi)
 MINLIKE_TOLERANCE = 1e-7  # relative; R and scipy call outcomes within it equally likely
@@ -118,8 +119,7 @@ def _tilted_mean(odds: float, draws: float, cases: float, size: float) -> float:
 def find_tilt(
     target: float,
     x: NDArray[np.int64],
-    sizes: NDArray[np.float64],
-    case_sizes: NDArray[np.float64],
+    margins: NDArray[np.float64],
 ) -> float:
     """Return theta such that the tilted mean of A is roughly `target`; any value is correct."""
     low, high = -_TILT_LIMIT, _TILT_LIMIT
@@ -128,10 +128,10 @@ def find_tilt(
         odds = math.exp(theta)
         mean = 0.0
         for k in range(x.shape[0]):
-            if 0 < x[k] < sizes[k]:
-                mean += _tilted_mean(odds, float(x[k]), case_sizes[k], sizes[k])
+            if 0 < x[k] < margins[SIZE, k]:
+                mean += _tilted_mean(odds, float(x[k]), margins[CASES, k], margins[SIZE, k])
             elif x[k] > 0:
-                mean += case_sizes[k]
+                mean += margins[CASES, k]
         if mean < target:
             low = theta
         else:
@@ -191,8 +191,7 @@ def _tilted_law(
 @njit
 def tilted_sum(
     x: NDArray[np.int64],
-    sizes: NDArray[np.float64],
-    case_sizes: NDArray[np.float64],
+    margins: NDArray[np.float64],
     theta: float,
 ) -> tuple[int, NDArray[np.float64], float]:
     """Return (lowest value, probabilities, sum of log M_k) of the tilted law of A."""
@@ -201,14 +200,14 @@ def tilted_sum(
     law[0] = 1.0
     log_mgf = 0.0
     for k in range(x.shape[0]):
-        if x[k] == 0 or case_sizes[k] == 0.0:
+        if x[k] == 0 or margins[CASES, k] == 0.0:
             continue
-        if x[k] == sizes[k] or case_sizes[k] == sizes[k]:  # no randomness in this stratum
-            fixed = case_sizes[k] if x[k] == sizes[k] else float(x[k])
+        if x[k] == margins[SIZE, k] or margins[CASES, k] == margins[SIZE, k]:  # no randomness in this stratum
+            fixed = margins[CASES, k] if x[k] == margins[SIZE, k] else float(x[k])
             offset += int(fixed)
             log_mgf += theta * fixed
             continue
-        low, part, log_part = _tilted_law(float(x[k]), case_sizes[k], sizes[k], theta)
+        low, part, log_part = _tilted_law(float(x[k]), margins[CASES, k], margins[SIZE, k], theta)
         offset += low
         log_mgf += log_part
         joined = np.zeros(law.shape[0] + part.shape[0] - 1, dtype=np.float64)
@@ -231,20 +230,20 @@ def tilted_sum(
 
 @njit
 def _extremes(
-    x: NDArray[np.int64], sizes: NDArray[np.float64], case_sizes: NDArray[np.float64]
+    x: NDArray[np.int64], margins: NDArray[np.float64]
 ) -> tuple[int, int, float, float]:
     """Return lowest and highest value of A and the logs of their probabilities."""
     low, high = 0.0, 0.0
     log_low, log_high = 0.0, 0.0
     for k in range(x.shape[0]):
         draws = float(x[k])
-        bottom = max(0.0, draws - (sizes[k] - case_sizes[k]))
-        top = min(draws, case_sizes[k])
+        bottom = max(0.0, draws - (margins[SIZE, k] - margins[CASES, k]))
+        top = min(draws, margins[CASES, k])
         low += bottom
         high += top
         if top > bottom:
-            log_low += log_point(bottom, draws, case_sizes[k], sizes[k])
-            log_high += log_point(top, draws, case_sizes[k], sizes[k])
+            log_low += log_point(bottom, draws, margins[CASES, k], margins[SIZE, k])
+            log_high += log_point(top, draws, margins[CASES, k], margins[SIZE, k])
     return int(low), int(high), log_low, log_high
 
 
@@ -252,22 +251,21 @@ def _extremes(
 def log_tails(
     a: int,
     x: NDArray[np.int64],
-    sizes: NDArray[np.float64],
-    case_sizes: NDArray[np.float64],
+    margins: NDArray[np.float64],
 ) -> tuple[float, float, float]:
     """Return (log P(A <= a), log P(A >= a), log P(A = a)).
 
     Cost: the product of the widths of the laws, each a few standard deviations.
     """
-    low, high, log_low, log_high = _extremes(x, sizes, case_sizes)
+    low, high, log_low, log_high = _extremes(x, margins)
     if low == high:
         return 0.0, 0.0, 0.0
     if a == high:
         return 0.0, log_high, log_high
     if a == low:
         return log_low, 0.0, log_low
-    theta = find_tilt(float(a), x, sizes, case_sizes)
-    offset, law, log_mgf = tilted_sum(x, sizes, case_sizes, theta)
+    theta = find_tilt(float(a), x, margins)
+    offset, law, log_mgf = tilted_sum(x, margins, theta)
     scale = log_mgf - theta * a
     at = a - offset
     tail = 0.0
@@ -290,19 +288,17 @@ def log_tails(
 def _log_point_of_sum(
     a: int,
     x: NDArray[np.int64],
-    sizes: NDArray[np.float64],
-    case_sizes: NDArray[np.float64],
+    margins: NDArray[np.float64],
 ) -> float:
     """Return log P(A = a)."""
-    return log_tails(a, x, sizes, case_sizes)[2]
+    return log_tails(a, x, margins)[2]
 
 
 @njit
 def point_pvalue_sum(
     a: int,
     x: NDArray[np.int64],
-    sizes: NDArray[np.float64],
-    case_sizes: NDArray[np.float64],
+    margins: NDArray[np.float64],
 ) -> tuple[float, float]:
     """Return log of the sum of P(j) over j no likelier than a, and log of those as likely as a.
 
@@ -310,32 +306,32 @@ def point_pvalue_sum(
     are two tails: the one that starts at a, and the one that ends at the nearest such b on the
     other side of the mode. b is found by bisection, each side with its own tilt.
     """
-    low, high, _, _ = _extremes(x, sizes, case_sizes)
+    low, high, _, _ = _extremes(x, margins)
     if low == high:
         return 0.0, 0.0
-    offset, law, _ = tilted_sum(x, sizes, case_sizes, 0.0)
+    offset, law, _ = tilted_sum(x, margins, 0.0)
     mode = offset
     for i in range(law.shape[0]):
         if law[i] > law[mode - offset]:
             mode = offset + i
-    log_lower, log_upper, log_a = log_tails(a, x, sizes, case_sizes)
+    log_lower, log_upper, log_a = log_tails(a, x, margins)
     limit = log_a + math.log1p(MINLIKE_TOLERANCE)
-    if _log_point_of_sum(mode, x, sizes, case_sizes) <= limit:
+    if _log_point_of_sum(mode, x, margins) <= limit:
         return 0.0, log_a  # a is a mode: every outcome counts
     above = a > mode
     near = log_upper if above else log_lower
     # Outcomes as far as `edge` on the other side may all be likelier than a: then b is none.
     inside, outside = mode, (low if above else high)
-    far = _log_point_of_sum(outside, x, sizes, case_sizes)
+    far = _log_point_of_sum(outside, x, margins)
     if far > limit:
         return near, log_a
     while abs(inside - outside) > 1:
         middle = (inside + outside) // 2
-        if _log_point_of_sum(middle, x, sizes, case_sizes) <= limit:
+        if _log_point_of_sum(middle, x, margins) <= limit:
             outside = middle
         else:
             inside = middle
-    b_lower, b_upper, log_b = log_tails(outside, x, sizes, case_sizes)
+    b_lower, b_upper, log_b = log_tails(outside, x, margins)
     other = b_lower if above else b_upper
     tied = log_a
     if abs(log_b - log_a) <= MINLIKE_TOLERANCE:

@@ -22,7 +22,7 @@ INK, MUTED, GRID = "#1d2733", "#5b6875", "#d9dee4"
 BLUE, ORANGE, GREEN = "#0072b2", "#d55e00", "#009e73"  # Okabe and Ito: safe for colour blindness
 PALE = "#c9d3dd"
 
-_FOREST_WIDTH = 300
+_FOREST_WIDTH = 260
 _BAR_WIDTH = 260
 _LARGEST_RATIO = 1024.0  # odds ratios are drawn between this and its inverse
 _TICK_STEPS = (1, 2, 5)
@@ -101,9 +101,7 @@ def forest(detail: dict[str, Any]) -> str:
         body += _forest_row(row, scale, ROW_HEIGHT * (k + 0.5))
     body += _forest_pooled(detail, scale, ROW_HEIGHT * (len(rows) + 0.5))
     body.append(_line(14, axis_y, _FOREST_WIDTH - 14, axis_y, "axis", MUTED))
-    body += [
-        _text(scale.at(tick), axis_y + 16, _tick_label(tick)) for tick in scale.ticks(labels=True)
-    ]
+    body += [_text(scale.at(tick), axis_y + 16, _tick_label(tick)) for tick in scale.ticks()]
     title = f"Forest plot: odds ratio with 95 % interval in {len(rows)} strata, and pooled"
     return _svg(_FOREST_WIDTH, ROW_HEIGHT * (len(rows) + 2), title, body, "forest")
 
@@ -140,21 +138,18 @@ class _LogScale:
         share = math.log(value / self.low) / math.log(self.high / self.low)
         return self.start + share * (self.stop - self.start)
 
-    def ticks(self, *, labels: bool = False) -> list[float]:
-        """Return round values inside the axis; fewer where labels must not touch."""
+    def ticks(self) -> list[float]:
+        """Return round values inside the axis, no closer than labels can stand."""
         first, last = math.floor(math.log10(self.low)), math.ceil(math.log10(self.high))
-        for steps in (_TICK_STEPS, (1,)):
-            found = [
-                step * 10.0**power
-                for power in range(first, last + 1)
-                for step in steps
-                if self.low <= step * 10.0**power <= self.high
-            ]
-            if len(found) <= 7:
-                break
-        if 1.0 in found or not labels:
-            return found
-        return sorted([*found, 1.0])
+        decade = (self.stop - self.start) / math.log10(self.high / self.low)
+        steps = _TICK_STEPS if 0.3 * decade >= 28 else (1,)
+        found = [
+            step * 10.0**power
+            for power in range(first, last + 1)
+            for step in steps
+            if self.low <= step * 10.0**power <= self.high
+        ]
+        return found if len(found) < 8 else found[(found.index(1.0) % 2) :: 2]
 
 
 def _tick_label(value: float) -> str:
@@ -228,17 +223,21 @@ _SIZE, _LEFT, _BOTTOM, _TOP, _RIGHT = 380, 52, 46, 12, 14
 
 
 class _Frame:
-    """A square plot with two axes that start at 0."""
+    """A square plot with two axes that start at 0, linear or square-root."""
 
-    def __init__(self, x_high: float, y_high: float) -> None:
-        self.x_ticks, self.x_high = _nice_ticks(x_high)
-        self.y_ticks, self.y_high = _nice_ticks(y_high)
+    def __init__(self, x_high: float, y_high: float, *, root: bool = False) -> None:
+        ticks = _root_ticks if root else _nice_ticks
+        self.root = root
+        self.x_ticks, self.x_high = ticks(x_high)
+        self.y_ticks, self.y_high = ticks(y_high)
 
     def x(self, value: float) -> float:
-        return _LEFT + (_SIZE - _LEFT - _RIGHT) * min(value, self.x_high) / self.x_high
+        share = _root(value / self.x_high, self.root)
+        return _LEFT + (_SIZE - _LEFT - _RIGHT) * share
 
     def y(self, value: float) -> float:
-        return _SIZE - _BOTTOM - (_SIZE - _BOTTOM - _TOP) * min(value, self.y_high) / self.y_high
+        share = _root(value / self.y_high, self.root)
+        return _SIZE - _BOTTOM - (_SIZE - _BOTTOM - _TOP) * share
 
     def axes(self, x_label: str, y_label: str) -> list[str]:
         bottom, left, top, right = _SIZE - _BOTTOM, _LEFT, _TOP, _SIZE - _RIGHT
@@ -264,6 +263,11 @@ class _Frame:
         )
 
 
+def _root(share: float, root: bool) -> float:
+    inside = max(0.0, min(share, 1.0))
+    return math.sqrt(inside) if root else inside
+
+
 def _nice_ticks(high: float) -> tuple[list[float], float]:
     """Return about five round ticks from 0, and the end of the axis."""
     high = high * 1.04 if high > 0 else 1.0
@@ -271,6 +275,18 @@ def _nice_ticks(high: float) -> tuple[list[float], float]:
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(s * power for s in (1, 2, 5, 10) if s * power >= raw)
     return [step * k for k in range(int(high / step) + 1)], high
+
+
+def _root_ticks(high: float) -> tuple[list[float], float]:
+    """Return round ticks that keep their distance on a square-root axis, and its end."""
+    high = high * 1.04 if high > 0 else 1.0
+    ticks = [0.0]
+    for power in range(math.floor(math.log10(high)) - 2, math.floor(math.log10(high)) + 1):
+        for step in _TICK_STEPS:
+            value = step * 10.0**power
+            if value <= high and math.sqrt(value / high) - math.sqrt(ticks[-1] / high) >= 0.1:
+                ticks.append(value)
+    return ticks, high
 
 
 def qq(calibration: dict[str, Any], threshold: float | None) -> str:
@@ -304,9 +320,7 @@ def qq(calibration: dict[str, Any], threshold: float | None) -> str:
     below = [(x, y) for x, y in points if not (level and y >= level)]
     body.append(frame.dots(below, "blue", BLUE))
     body.append(frame.dots(above, "orange", ORANGE))
-    title = (
-        f"QQ plot of {calibration['n']:,} testable patterns: observed against expected p-values"
-    )
+    title = f"QQ plot of {calibration['n']:,} testable patterns: observed against expected p-values"
     return _svg(_SIZE, _SIZE, title, body, "qq")
 
 
@@ -345,15 +359,16 @@ def comparison(
     frame = _Frame(
         max([p[0] for p in points] + [levels[0] * 1.2, 1.0]),
         max([p[1] for p in points] + [levels[1] * 1.2, 1.0]),
+        root=True,
     )
     body = frame.axes("−log₁₀ p without the covariate", "−log₁₀ p with it")
+    end = min(frame.x_high, frame.y_high)
+    body.append(_line(frame.x(0), frame.y(0), frame.x(end), frame.y(end), "diagonal", MUTED))
     if levels[0]:
         body.append(_threshold_line(frame, x=levels[0]))
     if levels[1]:
         body.append(_threshold_line(frame, y=levels[1]))
-    for kind, (name, color) in enumerate(
-        (("blue", BLUE), ("orange", ORANGE), ("green", GREEN))
-    ):
+    for kind, (name, color) in enumerate((("blue", BLUE), ("orange", ORANGE), ("green", GREEN))):
         chosen = [(p[0], p[1]) for p in points if p[2] == kind]
         if chosen:
             body.append(frame.dots(chosen, name, color))

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 __all__ = [
     "DASH",
+    "NBSP",
     "count_of",
     "format_decimal",
     "format_integer",
@@ -18,9 +19,11 @@ __all__ = [
     "format_pvalue",
     "format_ratio",
     "join_names",
+    "short_label",
 ]
 
 DASH = "–"  # shown where a value does not exist
+NBSP = "\u00a0"  # keeps a number and its unit on one line
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -51,16 +54,16 @@ def format_pvalue(
 
     Examples
     --------
-    >>> format_pvalue(3.14e-9), format_pvalue(0.0, -4321.5), format_pvalue(0.0312)
-    ('3.1 × 10⁻⁹', '3.2 × 10⁻⁴³²²', '0.031')
+    >>> print(format_pvalue(3.14e-9), format_pvalue(0.0, -4321.5), format_pvalue(0.0312))
+    3.1 × 10⁻⁹ 3.2 × 10⁻⁴³²² 0.031
     """
     if pvalue is None or math.isnan(pvalue):
         return DASH
     if pvalue >= 0.001:
         return _significant(pvalue, digits)
     if log10_pvalue is None or not math.isfinite(log10_pvalue):
-        if pvalue <= 0:
-            return "0"
+        if pvalue <= 0:  # underflow: the smallest double is about 5e-324
+            return "<1e-307" if plain else f"<{NBSP}10{'-307'.translate(_SUPERSCRIPT)}"
         log10_pvalue = math.log10(pvalue)
     return _scientific(log10_pvalue, digits, plain)
 
@@ -79,7 +82,7 @@ def _scientific(log10_value: float, digits: int, plain: bool) -> str:
         exponent, mantissa = exponent + 1, f"{1:.{digits - 1}f}"
     if plain:
         return f"{mantissa}e{exponent}"
-    return f"{mantissa} × 10{str(exponent).translate(_SUPERSCRIPT)}"
+    return f"{mantissa}{NBSP}×{NBSP}10{str(exponent).translate(_SUPERSCRIPT)}"
 
 
 def format_ratio(value: float | None, *, plain: bool = False) -> str:
@@ -99,8 +102,8 @@ def format_ratio(value: float | None, *, plain: bool = False) -> str:
 
     Examples
     --------
-    >>> [format_ratio(v) for v in (2.931, 0.0042, 15321.0, float("inf"), 0.0)]
-    ['2.93', '0.0042', '1.5 × 10⁴', '∞', '0']
+    >>> print(*[format_ratio(v) for v in (2.931, 0.0042, 15321.0, float("inf"), 0.0)])
+    2.93 0.0042 1.5 × 10⁴ ∞ 0
     """
     if value is None or math.isnan(value):
         return DASH
@@ -109,7 +112,9 @@ def format_ratio(value: float | None, *, plain: bool = False) -> str:
     if value == 0:
         return "0"
     if value < 0.1:
-        return _significant(value, 2) if value >= 0.001 else _scientific(math.log10(value), 2, plain)
+        return (
+            _significant(value, 2) if value >= 0.001 else _scientific(math.log10(value), 2, plain)
+        )
     if value < 999.995:
         return f"{value:.2f}"
     return _scientific(math.log10(value), 2, plain)
@@ -139,10 +144,10 @@ def format_percent(part: int, whole: int) -> str:
 
     Examples
     --------
-    >>> format_percent(2053, 6366), format_percent(0, 0)
-    ('32.2 %', '–')
+    >>> print(format_percent(2053, 6366), format_percent(0, 0))
+    32.2 % –
     """
-    return DASH if whole == 0 else f"{100 * part / whole:.1f} %"
+    return DASH if whole == 0 else f"{100 * part / whole:.1f}{NBSP}%"
 
 
 def count_of(count: int, noun: str, plural: str | None = None) -> str:
@@ -167,3 +172,39 @@ def join_names(names: Sequence[str], *, last: str = "and") -> str:
     if len(names) < 2:
         return "".join(names)
     return f"{', '.join(names[:-1])} {last} {names[-1]}"
+
+
+def short_label(label: str, names: Sequence[str]) -> str:
+    """Leave the names of several covariates out of a stratum's label; its column shows them.
+
+    Parameters
+    ----------
+    label : str
+        As from `sigmine.strata.encode_strata`: "sex=male, age=30-39" with two or more names.
+    names : sequence of str
+        The covariates, in the order of the label.
+
+    Returns
+    -------
+    str
+        "male · 30-39"; the label itself if it has another form.
+
+    Examples
+    --------
+    >>> short_label("sex=male, age=30-39", ["sex", "age"]), short_label("male", ["sex"])
+    ('male · 30-39', 'male')
+    """
+    if len(names) < 2:
+        return label
+    values = []
+    rest = label
+    for name, following in zip(names, [*names[1:], None], strict=True):
+        if not rest.startswith(f"{name}="):
+            return label
+        rest = rest[len(name) + 1 :]
+        end = len(rest) if following is None else rest.find(f", {following}=")
+        if end < 0:
+            return label
+        values.append(rest[:end])
+        rest = rest[end + 2 :]
+    return " · ".join(values)

@@ -26,7 +26,8 @@ def _axes(ax: Axes | None, **size: Any) -> Axes:
         return ax
     import matplotlib.pyplot as plt
 
-    return plt.subplots(layout="constrained", **size)[1]
+    new: Axes = plt.subplots(layout="constrained", **size)[1]
+    return new
 
 
 def _plain(ax: Axes) -> None:
@@ -118,9 +119,7 @@ def qq(
     return ax
 
 
-def strata(
-    rows: Sequence[tuple[str, int, int]], *, case_name: str, ax: Axes | None = None
-) -> Axes:
+def strata(rows: Sequence[tuple[str, int, int]], *, case_name: str, ax: Axes | None = None) -> Axes:
     """Draw rows and cases of the strata as horizontal bars.
 
     Parameters
@@ -147,9 +146,14 @@ def strata(
     for k in range(len(rows)):
         share = cases[k] / sizes[k] if sizes[k] else 0.0
         ax.annotate(
-            f"{share:.0%}", (sizes[k], y[k]), xytext=(4, 0), textcoords="offset points", va="center",
-            fontsize="small", color=MUTED,
-        )  # fmt: skip
+            f"{share:.0%}",
+            (sizes[k], y[k]),
+            xytext=(4, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize="small",
+            color=MUTED,
+        )
     ax.set_yticks(y, labels)
     ax.set_ylim(len(rows) - 0.5, -0.5)
     ax.set_xlabel("rows")

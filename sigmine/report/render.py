@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["render_html", "render_json", "render_markdown", "render_notebook"]
 
-MAX_TABLE_ROWS = 100  # of the overview table
+MAX_TABLE_ROWS = 50  # of the overview table
 MAX_STRATA_ROWS = 40  # of the data section: the largest
 MAX_NAMES = 30  # of dropped items listed for one reason
 SHOWN_ITEMS = 12  # of a closed itemset; the rest is counted
@@ -46,8 +46,8 @@ def _environment(html: bool) -> Environment:
         integer=formats.format_integer,
         ratio=formats.format_ratio,
         decimal=formats.format_decimal,
-        names=formats.join_names,
         md=_markdown,
+        short=formats.short_label,
     )
     environment.globals.update(
         pvalue=formats.format_pvalue,

@@ -83,6 +83,7 @@ _DETAIL = {
     "pvalue_other": "number?",
     "pvalue_mid": "number?",
     "log10_pvalue_other": "number?",
+    "log10_minimum_pvalue": "number?",
     "warnings": ["text"],
     "strata": [_STRATUM_OF_PATTERN],
     "n_strata": "count",
@@ -155,6 +156,7 @@ SCHEMA: dict[str, Any] = {
             "n_significant": "count",
             "n_shared": "count",
             "n_confounded": "count",
+            "n_gone": "count",
             "n_gained": "count",
             "rows": [_CONFOUNDED],
             "points": [["number"]],
@@ -306,7 +308,7 @@ def load_summary(path: str | Path) -> dict[str, Any]:
         ) from None
     if not isinstance(value, dict) or value.get("format") != FORMAT:
         raise FileFormatError(
-            f"this is JSON, but not a sigmine report (no \"format\": \"{FORMAT}\"). {advice}",
+            f'this is JSON, but not a sigmine report (no "format": "{FORMAT}"). {advice}',
             path=name,
         )
     if value.get("version") != FORMAT_VERSION:
@@ -319,7 +321,5 @@ def load_summary(path: str | Path) -> dict[str, Any]:
         summary: dict[str, Any] = validate(value)
         _check_shapes(summary)
     except ValueError as error:
-        raise FileFormatError(
-            f"the report is damaged: {error}. {advice}", path=name
-        ) from None
+        raise FileFormatError(f"the report is damaged: {error}. {advice}", path=name) from None
     return summary

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import platform
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from .._version import __version__
 from ..columns import COLUMNS
 from ..exceptions import InputError
 from .formats import (
+    NBSP,
     count_of,
     format_integer,
     format_interval,
@@ -46,6 +47,7 @@ MAX_CONFOUNDED = 20
 MAX_NAMED_ITEMS = 6  # of a pattern in a sentence
 MAX_CLOSURE_FOR_GENERATORS = 30  # beyond, listing all shortest descriptions can take long
 HETEROGENEOUS = 0.05
+NOTHING_LEFT = 0.05  # p-value within strata above which an association counts as gone
 _PACKAGES = ("numpy", "scipy", "numba", "pandas")
 
 
@@ -92,7 +94,7 @@ def summarize(
     return {
         "format": FORMAT,
         "version": FORMAT_VERSION,
-        "created": created or datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "created": created or datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": _versions(),
         "question": {
             "sentence": _question(results),
@@ -170,7 +172,7 @@ def _question(results: PatternResults) -> str:
 
 
 def _outcome_name(results: PatternResults) -> str:
-    return f"{results.problem.target_name} = {results.problem.class_names[1]}"
+    return f"{results.problem.target_name}{NBSP}={NBSP}{results.problem.class_names[1]}"
 
 
 def _answer(results: PatternResults, details: list[dict[str, Any]]) -> dict[str, Any]:
@@ -240,7 +242,7 @@ def _describe(results: PatternResults, i: int) -> str:
     )
     ratio = float(row["odds_ratio"])
     compared = _same(results, "other rows")
-    pvalue = f"p = {format_pvalue(row['pvalue'], row['log10_pvalue'])}"
+    pvalue = f"p{NBSP}={NBSP}{format_pvalue(row['pvalue'], row['log10_pvalue'])}"
     if not math.isfinite(ratio) or ratio == 0:
         often = "more" if row["direction"] == "greater" else "less"
         return (
@@ -292,7 +294,9 @@ def _patterns(results: PatternResults, limit: int | None) -> dict[str, Any]:
         elif column.dtype == "float64":
             values = [_number(value) for value in values]
         columns[column.name] = values
-    rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+    rows = [
+        dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)
+    ]
     return {"total": total, "included": included, "rows": rows}
 
 
@@ -327,6 +331,7 @@ def _detail(results: PatternResults, i: int) -> dict[str, Any]:
         "table": table.tolist(),
         **{name: _number(row[name]) for name in numbers},
         "log10_pvalue_other": _number(log10_other),
+        "log10_minimum_pvalue": _number(_log10_minimum(results, i)),
         "warnings": _detail_warnings(results, i, log10_other),
         **_detail_strata(results, i),
     }
@@ -348,6 +353,15 @@ def _log10_other(results: PatternResults, i: int) -> float:
     return float(logp[0] / math.log(10.0))
 
 
+def _log10_minimum(results: PatternResults, i: int) -> float:
+    from ..patterns import minimum_log_pvalues
+
+    data = results.problem.table
+    support = results.tables[i : i + 1, :, 0].sum(axis=2)
+    logp = minimum_log_pvalues(results.settings, support, data.sizes, data.case_sizes)
+    return float(logp[0] / math.log(10.0))
+
+
 def _detail_warnings(results: PatternResults, i: int, log10_other: float) -> list[str]:
     row = results.patterns.iloc[i]
     found = []
@@ -358,6 +372,7 @@ def _detail_warnings(results: PatternResults, i: int, log10_other: float) -> lis
         f"{name} p = {format_pvalue(10.0**value, value)}"
         for name, value in zip(names, (log10p, log10_other), strict=True)
     )
+    near = math.log10(results.corrected_threshold) - 3  # far below it, nothing hangs on the gap
     if results.disagreements[i]:
         verdict = (
             "the approximation alone would have missed this pattern"
@@ -369,10 +384,10 @@ def _detail_warnings(results: PatternResults, i: int, log10_other: float) -> lis
             f"The two tests disagree: {used}, but {other} is above the threshold of {threshold}; "
             f"{verdict}."
         )
-    elif abs(log10p - log10_other) > 1 and min(abs(log10p), abs(log10_other)) < 20:
+    elif abs(log10p - log10_other) > 1 and max(log10p, log10_other) > near:
         found.append(
             f"The two tests are far apart ({used}, {other}): few cases are expected among the "
-            "carriers. Trust the exact one."
+            "rows with the pattern. Trust the exact one."
         )
     homogeneity = float(row["homogeneity_pvalue"])
     if homogeneity < HETEROGENEOUS:
@@ -454,6 +469,7 @@ def _confounding(results: PatternResults) -> dict[str, Any] | None:
     there = frame["significant_unstratified"].to_numpy(dtype=bool)
     confounded = results.confounded()
     kinds = np.where(here & there, 0, np.where(there, 1, 2))
+    gone = int((confounded["pvalue"] > NOTHING_LEFT).sum())
     rows = [
         {
             "pattern": list(row["pattern"]),
@@ -475,13 +491,14 @@ def _confounding(results: PatternResults) -> dict[str, Any] | None:
         for row in confounded.head(MAX_CONFOUNDED).to_dict("records")
     ]
     return {
-        "sentence": _confounding_sentence(results, len(without), int((here & there).sum())),
+        "sentence": _confounding_sentence(results, len(without), len(confounded), gone),
         "n_testable": without.n_testable,
         "corrected_threshold": _number(without.corrected_threshold),
         "inflation": _number(without.inflation),
         "n_significant": len(without),
         "n_shared": int((here & there).sum()),
         "n_confounded": len(confounded),
+        "n_gone": gone,
         "n_gained": int((here & ~there).sum()),
         "rows": rows,
         "points": _comparison_points(
@@ -492,11 +509,10 @@ def _confounding(results: PatternResults) -> dict[str, Any] | None:
     }
 
 
-def _confounding_sentence(results: PatternResults, claimed: int, shared: int) -> str:
+def _confounding_sentence(results: PatternResults, claimed: int, lost: int, gone: int) -> str:
     names = join_names(results.problem.strata_names) or "the strata"
     if claimed == 0:
         return f"Without {names}, the same search would have claimed nothing."
-    lost = claimed - shared
     start = (
         f"Without {names}, the same search of the same rows would have claimed "
         f"{count_of(claimed, 'combination')}."
@@ -505,7 +521,9 @@ def _confounding_sentence(results: PatternResults, claimed: int, shared: int) ->
         return f"{start} All of them hold within the strata too."
     return (
         f"{start} {format_integer(lost)} of them ({format_percent(lost, claimed)}) are not "
-        f"significant once rows are compared with others of the same {names}."
+        f"significant once rows are compared only with others of the same {names}: "
+        f"{format_integer(gone)} show no association any more (p above {NOTHING_LEFT} within the "
+        f"strata), {format_integer(lost - gone)} a weaker one that is not certain enough."
     )
 
 
@@ -537,9 +555,7 @@ def _reproduce(results: PatternResults) -> str:
     options = ", ".join(f"{name}={value!r}" for name, value in changed.items())
     if problem.target_name == "y" and not problem.strata_names:
         strata = "" if len(problem.strata_summary) == 1 else ", strata=strata"
-        return (
-            f"from sigmine import FACS\n\nresults = FACS({options}).fit(X, y{strata}).results_"
-        )
+        return f"from sigmine import FACS\n\nresults = FACS({options}).fit(X, y{strata}).results_"
     strata = f"    strata={list(problem.strata_names)!r},\n" if problem.strata_names else ""
     return (
         "from sigmine import mine_patterns\n\n"

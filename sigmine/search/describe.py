@@ -14,11 +14,10 @@ __all__ = ["describe_patterns"]
 @njit
 def _describe(
     columns: NDArray[np.uint64],
-    supports: NDArray[np.int64],
+    info: NDArray[np.int64],
     cases: NDArray[np.uint64],
-    segment_word: NDArray[np.int64],
-    segment_mask: NDArray[np.uint64],
-    segment_stratum: NDArray[np.int64],
+    segments: NDArray[np.int64],
+    masks: NDArray[np.uint64],
     paths: NDArray[np.int64],
     ends: NDArray[np.int64],
     support: NDArray[np.int64],
@@ -27,32 +26,29 @@ def _describe(
 ) -> NDArray[np.int64]:
     """Fill in the counts of every pattern; return all closures, one behind the other."""
     n_words = columns.shape[1]
-    rows = np.empty(n_words, dtype=np.uint64)
-    rows_of_cases = np.empty(n_words, dtype=np.uint64)
+    rows = np.empty((2, n_words), dtype=np.uint64)  # carriers; carriers that are cases
     closures = np.empty(max(16, 4 * paths.shape[0]), dtype=np.int64)
     top = 0
     begin = 0
     for i in range(ends.shape[0]):
-        rows[:] = columns[paths[begin]]
-        for p in range(begin + 1, ends[i]):
-            column = columns[paths[p]]
-            for w in range(n_words):
-                rows[w] &= column[w]
-        begin = ends[i]
         for w in range(n_words):
-            rows_of_cases[w] = rows[w] & cases[w]
-        total = count_segments(rows, segment_word, segment_mask, segment_stratum, support[i])
-        count_segments(
-            rows_of_cases, segment_word, segment_mask, segment_stratum, support_cases[i]
-        )
+            word = columns[paths[begin], w]
+            for p in range(begin + 1, ends[i]):
+                word &= columns[paths[p], w]
+            rows[0, w] = word
+            rows[1, w] = word & cases[w]
+        begin = ends[i]
+        total = count_segments(rows, 0, segments, masks, support[i])
+        count_segments(rows, 1, segments, masks, support_cases[i])
         if top + columns.shape[0] > closures.shape[0]:
             larger = np.empty(2 * closures.shape[0] + columns.shape[0], dtype=np.int64)
-            larger[:top] = closures[:top]
+            for j in range(top):
+                larger[j] = closures[j]
             closures = larger
         for j in range(columns.shape[0]):
-            if supports[j] < total:  # supports fall: nothing behind can cover the rows
+            if info[j, 1] < total:  # supports fall: nothing behind can cover the rows
                 break
-            if is_subset(rows, columns[j]):
+            if is_subset(rows, 0, columns, j):
                 closures[top] = j
                 top += 1
         closure_ends[i] = top
@@ -61,7 +57,7 @@ def _describe(
 
 def describe_patterns(
     columns: NDArray[np.uint64],
-    supports: NDArray[np.int64],
+    info: NDArray[np.int64],
     table: BitTable,
     paths: NDArray[np.int64],
     ends: NDArray[np.int64],
@@ -72,8 +68,8 @@ def describe_patterns(
     ----------
     columns : ndarray of uint64, shape (n_columns, n_words)
         By falling support.
-    supports : ndarray of int64, shape (n_columns,)
-        Their ones.
+    info : ndarray of int64, shape (n_columns, 2)
+        Their numbers and their ones.
     table : BitTable
         Cases and strata.
     paths : ndarray of int64, shape (total length,)
@@ -96,11 +92,10 @@ def describe_patterns(
     if len(ends):
         closures = _describe(
             columns,
-            supports,
+            info,
             table.cases,
-            table.segment_word,
-            table.segment_mask,
-            table.segment_stratum,
+            table.segments,
+            table.masks,
             paths,
             ends,
             support,

@@ -27,10 +27,13 @@ from ..parallel import count_workers, root_chunks, run_watched
 from ..problem import Problem
 from ..settings import SearchSettings
 from .describe import describe_patterns
-from .itemsets import Collector, Control, Target, cut_of, search_roots
+from .itemsets import Collector, Control, Goal, lowered, search_roots
 from .outcome import ProgressCallback, SearchOutcome, SearchProgress
 from .prepare import prepare
 from .testability import (
+    ALIVE,
+    GRID,
+    LEVEL,
     TIE_TOLERANCE,
     Critical,
     Ladder,
@@ -45,7 +48,7 @@ T = TypeVar("T")
 
 _MARGIN = 1e-6  # in evidence, around the critical bucket: far above rounding, far below its width
 _SAMPLE_SIZE = 20_000
-_NOTHING = Target(0, 0.0, 0.0, 0.0, 0.0, 0.0, 1)
+_COUNT = Goal(0, np.zeros(5))
 
 
 def search_patterns(
@@ -108,7 +111,7 @@ class _Search:
         self.n_workers = max(1, min(n_workers, len(self.chunks)))
         self.progress = progress
         self.visited = 0  # by the passes that have ended
-        self.most = float(self.data.evidence.max(initial=-math.inf))
+        self.most = float(self.data.score[:, 0].max(initial=-math.inf))
 
     def _run_pass(
         self,
@@ -126,14 +129,14 @@ class _Search:
         def watch(fraction: float) -> None:
             if self.progress is None:
                 return
-            level = max(int(ladder.state[0]) for ladder in ladders)
+            level = max(int(ladder.state[LEVEL]) for ladder in ladders)
             counts = shared if stage == "threshold" else ladders[0].counts
             self.progress(
                 SearchProgress(
                     stage=stage,
                     visited=self.visited + sum(int(c.visited[0]) for c in controls),
                     testable=int(counts[level:].sum()),
-                    threshold=float(ladders[0].pvalues[level]),
+                    threshold=float(self.settings.alpha / ladders[0].room[level]),
                     fraction_done=min(1.0, fraction),
                     seconds=time.perf_counter() - self.started,
                 )
@@ -154,91 +157,84 @@ class _Search:
 
         def work(control: Control, ladder: Ladder, chunks: Iterator[tuple[int, int]]) -> None:
             for first, last in chunks:
-                search_roots(first, last, self.data, ladder, control, _NOTHING, nothing)
+                search_roots(first, last, self.data, ladder, control, _COUNT, nothing)
 
         ladders = [build_ladder(self.settings) for _ in range(self.n_workers)]
         self._run_pass("threshold", work, ladders)
         total = build_ladder(self.settings)
         # A worker's counts are exact from its own level upwards, and its level is never above
         # that of all counts together.
-        level = max(int(ladder.state[0]) for ladder in ladders)
+        level = max(int(ladder.state[LEVEL]) for ladder in ladders)
         for ladder in ladders:
             total.counts[level:] += ladder.counts[level:]
-        total.state[:] = level, total.counts.sum()
-        climb(total)
+        total.state[LEVEL], total.state[ALIVE] = level, total.counts.sum()
+        climb(*total)
         return total
 
     def collect(self, ladder: Ladder) -> SearchOutcome:
         """Run the second pass at the threshold of `ladder` and put the answer together."""
-        target = self._target(ladder)
+        goal = self._goal(ladder)
+        # What a worker will find is known to about a bucket, but for the significant patterns.
+        level = int(ladder.state[LEVEL])
+        n_critical = int(ladder.counts[max(0, level - 1) : level + 2].sum()) + 64
+        n_sample = 2 * int(ladder.state[ALIVE]) // goal.stride + 256
+        capacity = (4096, 32768, n_critical, n_sample)
 
         def work(
             control: Control, ladder: Ladder, chunks: Iterator[tuple[int, int]]
-        ) -> list[Collector]:
-            found = []
-            capacity = (256, 1024, 1024, 256)
+        ) -> Collector:
+            collector = _new_collector(capacity, self.table.n_strata)
             for first, last in chunks:
-                collector = _new_collector(capacity, self.table.n_strata)
-                before = int(control.visited[0])
-                search_roots(first, last, self.data, ladder, control, target, collector)
-                needed = tuple(collector.fill[:4].tolist())
-                if any(n > c for n, c in zip(needed, capacity, strict=True)):
-                    # Too short, but now the lengths are known: once more, and room for the next.
-                    control.visited[0] = before
-                    capacity = tuple(max(n, c) for n, c in zip(needed, capacity, strict=True))
-                    collector = _new_collector(capacity, self.table.n_strata)
-                    search_roots(first, last, self.data, ladder, control, target, collector)
-                found.append(_trimmed(collector))
-            return found
+                fill, visited = collector.fill.copy(), int(control.visited[0])
+                search_roots(first, last, self.data, ladder, control, goal, collector)
+                if _is_too_short(collector):  # now the lengths are known: this chunk once more
+                    collector = _enlarged(collector, fill)
+                    control.visited[0] = visited
+                    search_roots(first, last, self.data, ladder, control, goal, collector)
+            return _trimmed(collector)
 
-        by_worker, visited = self._run_pass("collect", work, [ladder] * self.n_workers)
-        parts = [part for worker in by_worker for part in worker]
-        return self._outcome(ladder, target, parts, visited)
+        parts, visited = self._run_pass("collect", work, [ladder] * self.n_workers)
+        return self._outcome(ladder, goal, parts, visited)
 
-    def _target(self, ladder: Ladder) -> Target:
+    def _goal(self, ladder: Ladder) -> Goal:
         """Say what the second pass collects, given the ladder after the first."""
-        level, alive = (int(v) for v in ladder.state)
+        level, alive, grid = (int(v) for v in ladder.state)
         edges = ladder.edges
-        exact = not ladder.grid
-        cut = float(edges[level]) - (_MARGIN if exact else 0.0)
-        end = math.inf if exact else -math.inf
-        if exact and level + 1 < len(edges):
+        cut = float(edges[level]) - (0.0 if grid else _MARGIN)
+        end = -math.inf if grid else math.inf
+        if not grid and level + 1 < len(edges):
             end = float(edges[level + 1]) + _MARGIN
         # m(delta*) is at least what lies beyond the bucket after the critical one, whatever the
         # ties at its border: no threshold can come out above this one.
-        surely = int(ladder.counts[level + 2 :].sum()) if exact else alive
+        surely = alive if grid else int(ladder.counts[level + 2 :].sum())
         log_threshold = math.log(self.settings.alpha / max(1, surely)) + TIE_TOLERANCE
         root = float(root_of_log_pvalue(min(log_threshold, 0.0), self.settings.alternative))
-        return Target(
-            collect=1,
-            cut=cut,
-            prune=float(cut_of(cut)),
-            critical_end=end,
-            root=root - 1e-9 * max(1.0, abs(root)),
-            log_threshold=log_threshold,
+        root -= 1e-9 * max(1.0, abs(root))
+        return Goal(
             stride=max(1, -(-alive // _SAMPLE_SIZE)),
+            marks=np.array([cut, lowered(cut), end, root, log_threshold]),
         )
 
     def _solve(self, ladder: Ladder, parts: list[Collector]) -> Critical:
         """Return the final threshold."""
         n_beyond = sum(int(part.fill[4]) for part in parts)
-        if ladder.grid:
-            level = int(ladder.state[0])
+        if ladder.state[GRID]:
+            level = int(ladder.state[LEVEL])
             edge = float(ladder.edges[level])
-            return Critical(n_beyond, math.log(ladder.pvalues[level]), edge)
+            return Critical(n_beyond, math.log(self.settings.alpha / ladder.room[level]), edge)
         values = _joined([part.critical for part in parts], np.float64)
         least = min((float(part.least_beyond[0]) for part in parts), default=math.inf)
         return solve_critical(values, n_beyond, least, self.settings)
 
     def _outcome(
-        self, ladder: Ladder, target: Target, parts: list[Collector], visited: int
+        self, ladder: Ladder, goal: Goal, parts: list[Collector], visited: int
     ) -> SearchOutcome:
         solution = self._solve(ladder, parts)
         corrected = self.settings.alpha / max(1, solution.n_testable)
         paths = _joined([part.items for part in parts], np.int64)
         ends = np.cumsum(_joined([np.diff(part.ends, prepend=0) for part in parts], np.int64))
         support, cases, closures, closure_ends = describe_patterns(
-            self.data.columns, self.data.supports, self.table, paths, ends
+            self.data.columns, self.data.info, self.table, paths, ends
         )
         significant = self._significant(support, cases, solution, corrected)
         generators = [np.array([self.items[j][0] for j in p]) for p in _pieces(paths, ends)]
@@ -266,7 +262,7 @@ class _Search:
             support_cases=cases[keep],
             sample_support=sample[order],
             sample_cases=sample_cases[order],
-            sample_fraction=1.0 / target.stride,
+            sample_fraction=1.0 / goal.stride,
             seconds=time.perf_counter() - self.started,
         )
 
@@ -281,7 +277,7 @@ class _Search:
         settings = self.settings
         if len(support) == 0 or solution.n_testable == 0:
             return np.zeros(len(support), dtype=bool)
-        evidence = minimum_evidences(np.ascontiguousarray(support), self.data.tables)
+        evidence = minimum_evidences(support, self.data.tables)
         testable = evidence >= solution.evidence
         if settings.grid_step is None:
             log_minimum = log_pvalue_of_evidence(evidence, settings)
@@ -309,6 +305,39 @@ def _new_collector(capacity: tuple[int, ...], n_strata: int) -> Collector:
         sample_support=np.empty((sample, n_strata), dtype=np.int64),
         sample_cases=np.empty(sample, dtype=np.int64),
     )
+
+
+def _is_too_short(collector: Collector) -> bool:
+    patterns, items, critical, sample = collector.fill[:4].tolist()
+    return bool(
+        patterns > len(collector.ends)
+        or items > len(collector.items)
+        or critical > len(collector.critical)
+        or sample > len(collector.sample_cases)
+    )
+
+
+def _enlarged(collector: Collector, fill: NDArray[np.int64]) -> Collector:
+    """Return a collector with room to spare that holds what was there when `fill` was noted."""
+    lengths = np.maximum(
+        2 * collector.fill[:4],
+        [
+            len(collector.ends),
+            len(collector.items),
+            len(collector.critical),
+            len(collector.sample_cases),
+        ],
+    )
+    larger = _new_collector(tuple(lengths.tolist()), collector.sample_support.shape[1])
+    larger.fill[:] = fill
+    patterns, items, critical, sample = fill[:4].tolist()
+    larger.ends[:patterns] = collector.ends[:patterns]
+    larger.items[:items] = collector.items[:items]
+    larger.critical[:critical] = collector.critical[:critical]
+    larger.sample_support[:sample] = collector.sample_support[:sample]
+    larger.sample_cases[:sample] = collector.sample_cases[:sample]
+    larger.least_beyond[:] = collector.least_beyond  # what this chunk found, it will find again
+    return larger
 
 
 def _trimmed(collector: Collector) -> Collector:

@@ -12,6 +12,9 @@ not testable. For the same reason a pruned item may be missing from the lists th
 With a limit on the length, hypotheses are the row sets of itemsets of at most that many items. Then
 exclusion by a sparser item could hide short descriptions behind long paths, so paths are not
 excluded; a row set is counted on the path that is its first shortest description.
+
+Kernels take plain arrays and row numbers, not tuples of arrays and slices: taking an array out of a
+tuple or making a slice touches its reference count, atomically, and that was half of the run time.
 """
 
 from __future__ import annotations
@@ -29,21 +32,23 @@ from ..association.evidence import (
     minimum_evidence_bound,
 )
 from ..bitset import count_segments, is_subset, popcount
-from .testability import Ladder, bucket_of, climb
+from .description import is_first_description
+from .testability import ALIVE, GRID, LEVEL, Ladder, bucket_of, climb
 
-__all__ = [
-    "Collector",
-    "Control",
-    "SearchData",
-    "Target",
-    "cut_of",
-    "root_evidence",
-    "search_roots",
-]
+__all__ = ["Collector", "Control", "Goal", "SearchData", "lowered", "search_roots"]
 
 _SLACK = 1e-9  # relative: evidence this close below a cut counts as reaching it
 _UNKNOWN = np.inf  # bound of a row set that was testable when it was made: not computed yet
-_FILTER_FROM = 4  # children from which on it pays to thin out the list of excluding items
+_THIN_FROM = 4  # children from which on it pays to thin out the list of excluding items
+
+# Columns of the arrays that describe the candidates of a frame, and the frames.
+ITEM, SUPPORT = 0, 1
+EVIDENCE, BOUND = 0, 1
+START, END, AT, EXCLUDING_END, PATH = 0, 1, 2, 3, 4
+# Entries of small arrays.
+MIN_SUPPORT, MAX_LENGTH = 0, 1
+CUT, PRUNE, CRITICAL_END, ROOT, LOG_THRESHOLD = 0, 1, 2, 3, 4
+N_PATTERNS, N_ITEMS, N_CRITICAL, N_SAMPLE, N_BEYOND = 0, 1, 2, 3, 4
 
 
 class SearchData(NamedTuple):
@@ -53,32 +58,31 @@ class SearchData(NamedTuple):
     ----------
     columns : ndarray of uint64, shape (n_items, n_words)
         Distinct, none empty, none full.
-    supports : ndarray of int64, shape (n_items,)
-        Their ones.
-    evidence, bound : ndarray of float64, shape (n_items,)
+    info : ndarray of int64, shape (n_items, 2)
+        Number of each item and its ones.
+    score : ndarray of float64, shape (n_items, 2)
         Minimum evidence of each item, and its bound over supersets.
-    cases, segment_word, segment_mask, segment_stratum
+    cases : ndarray of uint64, shape (n_words,)
+    segments : ndarray of int64, shape (n_segments, 2)
+    masks : ndarray of uint64, shape (n_segments,)
         As in `sigmine.bitset.BitTable`.
-    tables : TestTables
-        The test.
     limit : ndarray of float64, shape (n_rows + 1,)
         An upper bound of the evidence of any row set with that many rows; non-decreasing.
-    min_support, max_length : int
+    sizes_asked : ndarray of int64, shape (2,)
         Fewest rows; most items of a description, 0 for no limit.
+    tables : TestTables
+        The test.
     """
 
     columns: NDArray[np.uint64]
-    supports: NDArray[np.int64]
-    evidence: NDArray[np.float64]
-    bound: NDArray[np.float64]
+    info: NDArray[np.int64]
+    score: NDArray[np.float64]
     cases: NDArray[np.uint64]
-    segment_word: NDArray[np.int64]
-    segment_mask: NDArray[np.uint64]
-    segment_stratum: NDArray[np.int64]
-    tables: TestTables
+    segments: NDArray[np.int64]
+    masks: NDArray[np.uint64]
     limit: NDArray[np.float64]
-    min_support: int
-    max_length: int
+    sizes_asked: NDArray[np.int64]
+    tables: TestTables
 
 
 class Control(NamedTuple):
@@ -92,7 +96,7 @@ class Control(NamedTuple):
         Nodes visited by this worker.
     most : ndarray of float64, shape (1,)
         Largest evidence among them.
-    shared_counts : ndarray of int64, shape (n_buckets,)
+    shared : ndarray of int64, shape (n_buckets,)
         Counts of all workers together, for pruning only. Increments are not atomic: one may get
         lost, never invented, so the bound on the threshold that they give stays valid.
     """
@@ -100,38 +104,30 @@ class Control(NamedTuple):
     stop: NDArray[np.int64]
     visited: NDArray[np.int64]
     most: NDArray[np.float64]
-    shared_counts: NDArray[np.int64]
+    shared: NDArray[np.int64]
 
 
-class Target(NamedTuple):
-    """What the collecting pass looks for.
+class Goal(NamedTuple):
+    """What a pass is for.
 
     Attributes
     ----------
-    collect : int
-        0: first pass, only count. 1: collect.
-    cut, prune : float
-        Evidence from which on a hypothesis is collected; the same less rounding errors, below
-        which a subtree is pruned.
-    critical_end : float
-        Evidence below which its exact value is kept; -inf with a grid.
-    root, log_threshold : float
-        A p-value threshold that the final one cannot exceed: as a signed root and as log p.
     stride : int
-        One testable hypothesis in so many goes into the sample.
+        0: the first pass, only count. Otherwise collect, and put one testable hypothesis in so
+        many into the sample.
+    marks : ndarray of float64, shape (5,)
+        Of the second pass: evidence from which on a hypothesis is collected; the same less
+        rounding errors, below which a subtree is pruned; evidence below which its exact value is
+        kept (-inf with a grid); and a p-value threshold that the final one cannot exceed, as a
+        signed root and as log p.
     """
 
-    collect: int
-    cut: float
-    prune: float
-    critical_end: float
-    root: float
-    log_threshold: float
     stride: int
+    marks: NDArray[np.float64]
 
 
 class Collector(NamedTuple):
-    """Where the collecting pass writes. If a buffer is too short, ``fill`` says how long it must be.
+    """Where the second pass writes. If a buffer is too short, `fill` says how long it must be.
 
     Attributes
     ----------
@@ -160,266 +156,161 @@ class Collector(NamedTuple):
     sample_cases: NDArray[np.int64]
 
 
-class _Frames(NamedTuple):
-    """Candidates of every node on the current path, frame behind frame, and scratch space."""
-
-    columns: NDArray[np.uint64]  # (capacity, n_words) conditional on the path
-    item: NDArray[np.int64]
-    support: NDArray[np.int64]
-    evidence: NDArray[np.float64]
-    bound: NDArray[np.float64]
-    excluding: NDArray[np.int64]  # (capacity,) items that exclude, frame behind frame
-    start: NDArray[np.int64]  # (max depth,) first candidate of a frame
-    end: NDArray[np.int64]
-    position: NDArray[np.int64]  # candidate of the frame that is being visited
-    excluding_end: NDArray[np.int64]
-    path: NDArray[np.int64]
-    counts: NDArray[np.int64]  # (n_strata,)
-    scratch: NDArray[np.float64]  # (3, n_strata)
-
-
 @njit
-def cut_of(edge: float) -> float:
-    """Return an edge lowered by the rounding errors that evidence may carry."""
+def lowered(edge: float) -> float:
+    """Return an evidence lowered by the rounding errors that evidence may carry."""
     return edge - _SLACK * max(1.0, edge)
 
 
 @njit
-def _counts(column: NDArray[np.uint64], data: SearchData, counts: NDArray[np.int64]) -> int:
-    return count_segments(
-        column, data.segment_word, data.segment_mask, data.segment_stratum, counts
-    )
-
-
-@njit
-def root_evidence(
-    columns: NDArray[np.uint64],
-    data: SearchData,
-    evidence: NDArray[np.float64],
-    bound: NDArray[np.float64],
-) -> None:
-    """Fill in evidence and bound of every item."""
-    counts = np.zeros(data.tables.sizes.shape[0], dtype=np.int64)
-    scratch = np.empty((3, counts.shape[0]), dtype=np.float64)
-    for i in range(columns.shape[0]):
-        _counts(columns[i], data, counts)
-        evidence[i] = minimum_evidence(counts, data.tables)
-        bound[i] = minimum_evidence_bound(counts, data.tables, -1.0, scratch)
-
-
-@njit
-def _least_support(data: SearchData, cut: float, start: int) -> int:
-    """Return the fewest rows that a row set needs to reach the cut (from `start` upwards)."""
-    support = start
-    while support < data.limit.shape[0] and data.limit[support] < cut:
-        support += 1
-    return support
-
-
-@njit
 def _expand(
-    data: SearchData,
-    frames: _Frames,
     parent: NDArray[np.uint64],
-    depth: int,
+    parent_info: NDArray[np.int64],
+    parent_score: NDArray[np.float64],
+    start: int,
+    at: int,
+    words: NDArray[np.uint64],
+    info: NDArray[np.int64],
+    score: NDArray[np.float64],
+    top: int,
     cut: float,
     least: int,
+    segments: NDArray[np.int64],
+    masks: NDArray[np.uint64],
+    choice: NDArray[np.int64],
+    margins: NDArray[np.float64],
+    extremes: NDArray[np.float64],
+    offset: NDArray[np.int64],
+    counts: NDArray[np.int64],
+    scratch: NDArray[np.float64],
 ) -> int:
-    """Write the children of the node at `depth` as frame ``depth + 1``; return how many.
+    """Write the children of candidate `at` of a frame from row `top` on; return the row behind.
 
-    `parent` holds the columns of the frame at `depth`: the root's, or ``frames.columns``.
     A ladder of filters, cheapest first: the candidate's own bound, the number of rows, the
     minimum evidence, its bound over supersets.
     """
-    at = frames.position[depth]
-    rows = parent[at]
-    support = frames.support[at] if depth else data.supports[at]
-    top = frames.end[depth] if depth else 0
-    frames.start[depth + 1] = top
-    n_words = rows.shape[0]
-    for j in range(frames.start[depth], at):
-        if (frames.bound[j] if depth else data.bound[j]) < cut:
+    support = parent_info[at, SUPPORT]
+    n_words = words.shape[1]
+    for j in range(start, at):
+        if parent_score[j, BOUND] < cut:
             continue
-        child = frames.columns[top]
-        candidate = parent[j]
         ones = 0
         for w in range(n_words):
-            word = rows[w] & candidate[w]
-            child[w] = word
+            word = parent[at, w] & parent[j, w]
+            words[top, w] = word
             ones += popcount(word)
         if ones < least or ones == support:  # too few for any threshold, or j is in the closure
             continue
-        _counts(child, data, frames.counts)
-        evidence = minimum_evidence(frames.counts, data.tables)
+        count_segments(words, top, segments, masks, counts)
+        evidence = minimum_evidence(counts, choice, margins, extremes, offset)
         bound = _UNKNOWN
         if evidence < cut:
-            bound = minimum_evidence_bound(frames.counts, data.tables, cut, frames.scratch)
+            bound = minimum_evidence_bound(
+                counts, choice, margins, extremes, offset, cut, scratch
+            )
             if bound < cut:
                 continue
-        frames.item[top] = frames.item[j] if depth else j
-        frames.support[top] = ones
-        frames.evidence[top] = evidence
-        frames.bound[top] = bound
+        info[top, ITEM] = parent_info[j, ITEM]
+        info[top, SUPPORT] = ones
+        score[top, EVIDENCE] = evidence
+        score[top, BOUND] = bound
         top += 1
-    frames.end[depth + 1] = top
-    return top - frames.start[depth + 1]
+    return top
+
+
+@njit
+def _shared_rows(
+    parent: NDArray[np.uint64], at: int, columns: NDArray[np.uint64], item: int
+) -> int:
+    """Count the rows that a candidate shares with an item."""
+    ones = 0
+    for w in range(columns.shape[1]):
+        ones += popcount(parent[at, w] & columns[item, w])
+    return ones
 
 
 @njit
 def _inherit_excluding(
-    data: SearchData, frames: _Frames, rows: NDArray[np.uint64], depth: int, thin: bool, least: int
-) -> None:
-    """Write the items that exclude below the node at `depth`: its own list and sparser siblings.
+    columns: NDArray[np.uint64],
+    parent: NDArray[np.uint64],
+    parent_info: NDArray[np.int64],
+    at: int,
+    end: int,
+    excluding: NDArray[np.int64],
+    begin: int,
+    stop: int,
+    thin: bool,
+    least: int,
+) -> int:
+    """Write the items that exclude below candidate `at`; return the place behind them.
 
-    An item that shares fewer than `least` rows with the node cannot cover a testable row set.
+    These are the items that exclude in its own frame (``begin`` to ``stop``) and its sparser
+    siblings (up to ``end``), thinned out on request: an item that shares fewer than `least` rows
+    with the candidate cannot cover a testable row set.
     """
-    begin = frames.excluding_end[depth - 1] if depth else 0
-    end = frames.excluding_end[depth]
-    top = end
-    last = frames.end[depth]
-    for source in range(2):
-        low = begin if source == 0 else frames.position[depth] + 1
-        high = end if source == 0 else last
-        for e in range(low, high):
-            if source == 0:
-                item = frames.excluding[e]
-            else:
-                item = frames.item[e] if depth else e
-            if thin:
-                shared = 0
-                column = data.columns[item]
-                for w in range(rows.shape[0]):
-                    shared += popcount(rows[w] & column[w])
-                if shared < least:
-                    continue
-            frames.excluding[top] = item
+    top = stop
+    for e in range(begin, stop):
+        item = excluding[e]
+        if not thin or _shared_rows(parent, at, columns, item) >= least:
+            excluding[top] = item
             top += 1
-    frames.excluding_end[depth + 1] = top
+    for j in range(at + 1, end):
+        item = parent_info[j, ITEM]
+        if not thin or _shared_rows(parent, at, columns, item) >= least:
+            excluding[top] = item
+            top += 1
+    return top
 
 
 @njit
 def _is_excluded(
-    data: SearchData,
-    frames: _Frames,
+    columns: NDArray[np.uint64],
     parent: NDArray[np.uint64],
-    depth: int,
+    parent_info: NDArray[np.int64],
+    at: int,
+    end: int,
+    excluding: NDArray[np.int64],
+    begin: int,
+    stop: int,
 ) -> bool:
-    """Say whether an item behind covers the rows of the node: it is visited elsewhere."""
-    at = frames.position[depth]
-    rows = parent[at]
-    support = frames.support[at] if depth else data.supports[at]
-    for j in range(at + 1, frames.end[depth]):
-        if (frames.support[j] if depth else data.supports[j]) >= support and is_subset(
-            rows, parent[j]
-        ):
+    """Say whether an item behind covers the rows of a candidate: it is visited elsewhere."""
+    support = parent_info[at, SUPPORT]
+    for j in range(at + 1, end):
+        if parent_info[j, SUPPORT] >= support and is_subset(parent, at, parent, j):
             return True
-    begin = frames.excluding_end[depth - 1] if depth else 0
-    for e in range(begin, frames.excluding_end[depth]):
-        if is_subset(rows, data.columns[frames.excluding[e]]):
+    for e in range(begin, stop):
+        if is_subset(parent, at, columns, excluding[e]):
             return True
     return False
 
 
 @njit
-def _is_first_description(
-    data: SearchData, frames: _Frames, rows: NDArray[np.uint64], depth: int
-) -> bool:
-    """Say whether the path is the first shortest itemset with these rows.
-
-    Sets are ordered by length, then lexicographically. Only items that cover the rows can take
-    part, so the combinations of the closure are tried in that order until one has these rows.
-    """
-    n_words = rows.shape[0]
-    size = depth + 1
-    path = np.empty(size, dtype=np.int64)
-    for i in range(size):
-        at = i
-        while at > 0 and path[at - 1] > frames.path[i]:
-            path[at] = path[at - 1]
-            at -= 1
-        path[at] = frames.path[i]
-    support = 0
-    for w in range(n_words):
-        support += popcount(rows[w])
-    closure = np.empty(data.columns.shape[0], dtype=np.int64)
-    n_closure = 0
-    for j in range(data.columns.shape[0]):
-        if data.supports[j] >= support and is_subset(rows, data.columns[j]):
-            closure[n_closure] = j
-            n_closure += 1
-    chosen = np.empty(size, dtype=np.int64)
-    partial = np.empty((size + 1, n_words), dtype=np.uint64)
-    for w in range(n_words):
-        partial[0, w] = rows[w] | ~rows[w]
-    for length in range(1, size + 1):
-        level = 0
-        chosen[0] = -1
-        while level >= 0:
-            chosen[level] += 1
-            if chosen[level] > n_closure - (length - level):
-                level -= 1
-                continue
-            column = data.columns[closure[chosen[level]]]
-            ones = 0
-            for w in range(n_words):
-                partial[level + 1, w] = partial[level, w] & column[w]
-                ones += popcount(partial[level + 1, w])
-            if level + 1 < length:
-                level += 1
-                chosen[level] = chosen[level - 1]
-                continue
-            if ones == support:
-                if length < size:
-                    return False
-                for i in range(size):
-                    if closure[chosen[i]] != path[i]:
-                        return False
-                return True
-    return False
-
-
-@njit
-def _count(ladder: Ladder, control: Control, evidence: float) -> None:
-    """Count one hypothesis that is testable so far, and move the threshold."""
-    bucket = bucket_of(ladder.edges, evidence, ladder.state[0])
-    ladder.counts[bucket] += 1
-    ladder.state[1] += 1
-    control.shared_counts[bucket] += 1
-    climb(ladder)
-
-
-@njit
-def _adopt_shared_threshold(ladder: Ladder, control: Control) -> None:
+def _adopt_shared_threshold(
+    edges: NDArray[np.float64],
+    room: NDArray[np.float64],
+    counts: NDArray[np.int64],
+    state: NDArray[np.int64],
+    shared: NDArray[np.int64],
+) -> None:
     """Move the threshold to where the counts of all workers put it."""
-    level = ladder.state[0]
-    last = ladder.edges.shape[0] - 1
-    alive = np.int64(0)
-    for bucket in range(level, last + 1):
-        alive += control.shared_counts[bucket]
-    while level < last:
-        if ladder.grid:
-            if alive * ladder.pvalues[level] <= ladder.alpha:
-                break
-        else:
-            beyond = alive - control.shared_counts[level]
-            if (beyond + 1) * ladder.pvalues[level + 1] <= ladder.alpha:
-                break
-        alive -= control.shared_counts[level]
-        level += 1
-    if level > ladder.state[0]:
-        ladder.state[0] = level
-        mine = np.int64(0)
-        for bucket in range(level, last + 1):
-            mine += ladder.counts[bucket]
-        ladder.state[1] = mine
+    joint = np.empty(3, dtype=np.int64)
+    joint[LEVEL] = state[LEVEL]
+    joint[GRID] = state[GRID]
+    joint[ALIVE] = 0
+    for bucket in range(state[LEVEL], edges.shape[0]):
+        joint[ALIVE] += shared[bucket]
+    climb(edges, room, shared, joint)
+    for bucket in range(state[LEVEL], joint[LEVEL]):
+        state[ALIVE] -= counts[bucket]
+    state[LEVEL] = joint[LEVEL]
 
 
 @njit
-def _sample_key(rows: NDArray[np.uint64]) -> int:
+def _sample_key(words: NDArray[np.uint64], at: int) -> int:
     """Return a number that depends on the rows alone (xorshift steps; no overflow anywhere)."""
     key = np.uint64(88172645463325252)
-    for w in range(rows.shape[0]):
-        key ^= rows[w]
+    for w in range(words.shape[1]):
+        key ^= words[at, w]
         key ^= key << np.uint64(13)
         key ^= key >> np.uint64(7)
         key ^= key << np.uint64(17)
@@ -428,181 +319,329 @@ def _sample_key(rows: NDArray[np.uint64]) -> int:
 
 @njit
 def _collect(
-    data: SearchData,
-    frames: _Frames,
-    rows: NDArray[np.uint64],
-    depth: int,
+    parent: NDArray[np.uint64],
+    at: int,
     evidence: float,
-    target: Target,
-    collector: Collector,
+    depth: int,
+    levels: NDArray[np.int64],
+    cases: NDArray[np.uint64],
+    segments: NDArray[np.int64],
+    masks: NDArray[np.uint64],
+    choice: NDArray[np.int64],
+    margins: NDArray[np.float64],
+    counts: NDArray[np.int64],
+    stride: int,
+    marks: NDArray[np.float64],
+    fill: NDArray[np.int64],
+    items: NDArray[np.int64],
+    ends: NDArray[np.int64],
+    critical: NDArray[np.float64],
+    least_beyond: NDArray[np.float64],
+    sample_support: NDArray[np.int64],
+    sample_cases: NDArray[np.int64],
 ) -> None:
     """Record one hypothesis of the second pass."""
-    fill = collector.fill
-    if evidence < target.critical_end:
-        if fill[2] < collector.critical.shape[0]:
-            collector.critical[fill[2]] = evidence
-        fill[2] += 1
+    if evidence < marks[CRITICAL_END]:
+        if fill[N_CRITICAL] < critical.shape[0]:
+            critical[fill[N_CRITICAL]] = evidence
+        fill[N_CRITICAL] += 1
     else:
-        fill[4] += 1
-        collector.least_beyond[0] = min(collector.least_beyond[0], evidence)
-    _counts(rows, data, frames.counts)
+        fill[N_BEYOND] += 1
+        least_beyond[0] = min(least_beyond[0], evidence)
+    count_segments(parent, at, segments, masks, counts)
     a = np.int64(0)
-    for w in range(rows.shape[0]):
-        a += popcount(rows[w] & data.cases[w])
-    if _sample_key(rows) % target.stride == 0:
-        if fill[3] < collector.sample_cases.shape[0]:
-            for k in range(frames.counts.shape[0]):
-                collector.sample_support[fill[3], k] = frames.counts[k]
-            collector.sample_cases[fill[3]] = a
-        fill[3] += 1
-    if is_significant(a, frames.counts, data.tables, target.root, target.log_threshold):
-        if fill[0] < collector.ends.shape[0] and fill[1] + depth < collector.items.shape[0]:
+    for w in range(parent.shape[1]):
+        a += popcount(parent[at, w] & cases[w])
+    if _sample_key(parent, at) % stride == 0:
+        if fill[N_SAMPLE] < sample_cases.shape[0]:
+            for k in range(counts.shape[0]):
+                sample_support[fill[N_SAMPLE], k] = counts[k]
+            sample_cases[fill[N_SAMPLE]] = a
+        fill[N_SAMPLE] += 1
+    if is_significant(a, counts, choice, margins, marks[ROOT], marks[LOG_THRESHOLD]):
+        begin = fill[N_ITEMS]
+        if fill[N_PATTERNS] < ends.shape[0] and begin + depth < items.shape[0]:
             for d in range(depth + 1):
-                collector.items[fill[1] + d] = frames.path[d]
-            collector.ends[fill[0]] = fill[1] + depth + 1
-        fill[0] += 1
-        fill[1] += depth + 1
+                items[begin + d] = levels[d, PATH]
+            ends[fill[N_PATTERNS]] = begin + depth + 1
+        fill[N_PATTERNS] += 1
+        fill[N_ITEMS] += depth + 1
 
 
 @njit
-def _make_frames(data: SearchData, capacity: int, depth: int) -> _Frames:
-    n_strata = data.tables.sizes.shape[0]
-    return _Frames(
-        np.empty((capacity, data.columns.shape[1]), dtype=np.uint64),
-        np.empty(capacity, dtype=np.int64),
-        np.empty(capacity, dtype=np.int64),
-        np.empty(capacity, dtype=np.float64),
-        np.empty(capacity, dtype=np.float64),
-        np.empty(capacity, dtype=np.int64),
-        np.zeros(depth, dtype=np.int64),
-        np.zeros(depth, dtype=np.int64),
-        np.zeros(depth, dtype=np.int64),
-        np.zeros(depth, dtype=np.int64),
-        np.zeros(depth, dtype=np.int64),
-        np.zeros(n_strata, dtype=np.int64),
-        np.empty((3, n_strata), dtype=np.float64),
-    )
-
-
-@njit
-def _with_room(data: SearchData, frames: _Frames, depth: int) -> _Frames:
-    """Return frames that can take all children of the node at `depth`, larger if need be."""
-    used = frames.end[depth] if depth else 0
-    excluded = frames.excluding_end[depth]
-    needed = used + (frames.position[depth] - frames.start[depth]) + 1
-    needed = max(needed, 2 * excluded + (frames.end[depth] - frames.position[depth]) + 1)
-    deep = depth + 2 >= frames.start.shape[0]
-    if needed <= frames.item.shape[0] and not deep:
-        return frames
-    capacity = frames.item.shape[0]
+def _with_room(
+    words: NDArray[np.uint64],
+    info: NDArray[np.int64],
+    score: NDArray[np.float64],
+    excluding: NDArray[np.int64],
+    levels: NDArray[np.int64],
+    needed: int,
+    needed_levels: int,
+) -> tuple[
+    NDArray[np.uint64],
+    NDArray[np.int64],
+    NDArray[np.float64],
+    NDArray[np.int64],
+    NDArray[np.int64],
+]:
+    """Return larger copies of the stack of frames."""
+    capacity = info.shape[0]
     while capacity < needed:
         capacity *= 2
-    levels = frames.start.shape[0]
-    larger = _make_frames(data, capacity, 2 * levels if deep else levels)
-    for i in range(used):
-        for w in range(frames.columns.shape[1]):
-            larger.columns[i, w] = frames.columns[i, w]
-        larger.item[i] = frames.item[i]
-        larger.support[i] = frames.support[i]
-        larger.evidence[i] = frames.evidence[i]
-        larger.bound[i] = frames.bound[i]
-    for i in range(excluded):
-        larger.excluding[i] = frames.excluding[i]
-    for i in range(levels):
-        larger.start[i] = frames.start[i]
-        larger.end[i] = frames.end[i]
-        larger.position[i] = frames.position[i]
-        larger.excluding_end[i] = frames.excluding_end[i]
-        larger.path[i] = frames.path[i]
-    return larger
+    new_words = np.empty((capacity, words.shape[1]), dtype=np.uint64)
+    new_info = np.empty((capacity, 2), dtype=np.int64)
+    new_score = np.empty((capacity, 2), dtype=np.float64)
+    new_excluding = np.empty(capacity, dtype=np.int64)
+    for i in range(info.shape[0]):
+        for w in range(words.shape[1]):
+            new_words[i, w] = words[i, w]
+        for c in range(2):
+            new_info[i, c] = info[i, c]
+            new_score[i, c] = score[i, c]
+        new_excluding[i] = excluding[i]
+    n_levels = levels.shape[0]
+    while n_levels < needed_levels:
+        n_levels *= 2
+    new_levels = np.zeros((n_levels, 5), dtype=np.int64)
+    for i in range(levels.shape[0]):
+        for c in range(5):
+            new_levels[i, c] = levels[i, c]
+    return new_words, new_info, new_score, new_excluding, new_levels
 
 
 @njit
-def _bound_at_visit(
-    data: SearchData, frames: _Frames, rows: NDArray[np.uint64], depth: int, cut: float
-) -> float:
-    """Return the node's bound, computing it now if it was testable when it was made."""
-    at = frames.position[depth]
-    bound = frames.bound[at] if depth else data.bound[at]
-    evidence = frames.evidence[at] if depth else data.evidence[at]
-    if bound == _UNKNOWN and evidence < cut:
-        _counts(rows, data, frames.counts)
-        bound = minimum_evidence_bound(frames.counts, data.tables, cut, frames.scratch)
-        if depth:
-            frames.bound[at] = bound
-    return bound
+def _visit(
+    columns: NDArray[np.uint64],
+    root_info: NDArray[np.int64],
+    parent: NDArray[np.uint64],
+    parent_info: NDArray[np.int64],
+    parent_score: NDArray[np.float64],
+    depth: int,
+    cut: float,
+    least: int,
+    words: NDArray[np.uint64],
+    info: NDArray[np.int64],
+    score: NDArray[np.float64],
+    excluding: NDArray[np.int64],
+    levels: NDArray[np.int64],
+    cases: NDArray[np.uint64],
+    segments: NDArray[np.int64],
+    masks: NDArray[np.uint64],
+    sizes_asked: NDArray[np.int64],
+    choice: NDArray[np.int64],
+    margins: NDArray[np.float64],
+    extremes: NDArray[np.float64],
+    offset: NDArray[np.int64],
+    counts: NDArray[np.int64],
+    scratch: NDArray[np.float64],
+    edges: NDArray[np.float64],
+    room: NDArray[np.float64],
+    tally: NDArray[np.int64],
+    state: NDArray[np.int64],
+    visited: NDArray[np.int64],
+    most: NDArray[np.float64],
+    shared: NDArray[np.int64],
+    stride: int,
+    marks: NDArray[np.float64],
+    fill: NDArray[np.int64],
+    items: NDArray[np.int64],
+    ends: NDArray[np.int64],
+    critical: NDArray[np.float64],
+    least_beyond: NDArray[np.float64],
+    sample_support: NDArray[np.int64],
+    sample_cases: NDArray[np.int64],
+) -> bool:
+    """Visit the candidate that the frame at `depth` stands at; say whether it has children.
+
+    `parent`, `parent_info` and `parent_score` hold the candidates of that frame.
+    """
+    start, end, at = levels[depth, START], levels[depth, END], levels[depth, AT]
+    begin = levels[depth - 1, EXCLUDING_END] if depth else np.int64(0)
+    stop = levels[depth, EXCLUDING_END]
+    limited = sizes_asked[MAX_LENGTH] > 0
+    evidence = parent_score[at, EVIDENCE]
+    if evidence < cut:
+        bound = parent_score[at, BOUND]
+        if bound == _UNKNOWN:  # testable when it was made, but the threshold has moved since
+            count_segments(parent, at, segments, masks, counts)
+            bound = minimum_evidence_bound(
+                counts, choice, margins, extremes, offset, cut, scratch
+            )
+        if bound < cut:
+            return False
+    # Case 1: a sparser item covers these rows. This and all below is visited with that item.
+    if not limited and _is_excluded(
+        columns, parent, parent_info, at, end, excluding, begin, stop
+    ):
+        return False
+    visited[0] += 1
+    most[0] = max(most[0], evidence)
+    # Case 2: testable so far. It is a hypothesis of its own.
+    threshold = marks[CUT] if stride else edges[state[LEVEL]]
+    if (
+        evidence >= threshold
+        and parent_info[at, SUPPORT] >= sizes_asked[MIN_SUPPORT]
+        and (not limited or is_first_description(columns, root_info, parent, at, levels, depth))
+    ):
+        if stride:
+            _collect(
+                parent, at, evidence, depth, levels, cases, segments, masks, choice, margins,
+                counts, stride, marks, fill, items, ends, critical, least_beyond,
+                sample_support, sample_cases,
+            )  # fmt: skip
+        else:
+            bucket = bucket_of(edges, evidence, state[LEVEL])
+            tally[bucket] += 1
+            shared[bucket] += 1
+            state[ALIVE] += 1
+            climb(edges, room, tally, state)
+    if limited and depth + 1 >= sizes_asked[MAX_LENGTH]:
+        return False
+    # Case 3: whatever may still be testable below.
+    top = end if depth else np.int64(0)
+    new_end = _expand(
+        parent, parent_info, parent_score, start, at, words, info, score, top, cut, least,
+        segments, masks, choice, margins, extremes, offset, counts, scratch,
+    )  # fmt: skip
+    if new_end == top:
+        return False
+    levels[depth + 1, START] = top
+    levels[depth + 1, END] = new_end
+    levels[depth + 1, AT] = new_end - 1
+    levels[depth + 1, EXCLUDING_END] = stop
+    if not limited:
+        thin = depth == 0 or new_end - top >= _THIN_FROM
+        levels[depth + 1, EXCLUDING_END] = _inherit_excluding(
+            columns, parent, parent_info, at, end, excluding, begin, stop, thin, least
+        )
+    return True
 
 
 @njit
+def _search(
+    first: int,
+    last: int,
+    columns: NDArray[np.uint64],
+    root_info: NDArray[np.int64],
+    root_score: NDArray[np.float64],
+    cases: NDArray[np.uint64],
+    segments: NDArray[np.int64],
+    masks: NDArray[np.uint64],
+    limit: NDArray[np.float64],
+    sizes_asked: NDArray[np.int64],
+    choice: NDArray[np.int64],
+    margins: NDArray[np.float64],
+    extremes: NDArray[np.float64],
+    offset: NDArray[np.int64],
+    edges: NDArray[np.float64],
+    room: NDArray[np.float64],
+    tally: NDArray[np.int64],
+    state: NDArray[np.int64],
+    stop: NDArray[np.int64],
+    visited: NDArray[np.int64],
+    most: NDArray[np.float64],
+    shared: NDArray[np.int64],
+    stride: int,
+    marks: NDArray[np.float64],
+    fill: NDArray[np.int64],
+    items: NDArray[np.int64],
+    ends: NDArray[np.int64],
+    critical: NDArray[np.float64],
+    least_beyond: NDArray[np.float64],
+    sample_support: NDArray[np.int64],
+    sample_cases: NDArray[np.int64],
+) -> None:
+    """Run `search_roots` on plain arrays: a stack of frames, candidates from last to first."""
+    capacity = 256
+    words = np.empty((capacity, columns.shape[1]), dtype=np.uint64)
+    info = np.empty((capacity, 2), dtype=np.int64)
+    score = np.empty((capacity, 2), dtype=np.float64)
+    excluding = np.empty(capacity, dtype=np.int64)
+    levels = np.zeros((16, 5), dtype=np.int64)
+    counts = np.zeros(margins.shape[1], dtype=np.int64)
+    scratch = np.empty((3, margins.shape[1]), dtype=np.float64)
+    least = sizes_asked[MIN_SUPPORT]
+    for root in range(first, last):
+        if not stride:
+            _adopt_shared_threshold(edges, room, tally, state, shared)
+        levels[0, START] = 0
+        levels[0, END] = columns.shape[0]
+        levels[0, AT] = root
+        levels[0, EXCLUDING_END] = 0
+        depth = np.int64(0)  # not a literal: numba would compile every callee twice
+        while depth >= 0:
+            if stop[0]:
+                return
+            at = levels[depth, AT]
+            if depth and at < levels[depth, START]:
+                depth -= 1
+                levels[depth, AT] -= 1
+                if depth == 0:
+                    break
+                continue
+            levels[depth, PATH] = info[at, ITEM] if depth else at
+            cut = marks[PRUNE] if stride else lowered(edges[state[LEVEL]])
+            while least < limit.shape[0] and limit[least] < cut:
+                least += 1
+            used = levels[depth, END] if depth else np.int64(0)
+            needed = used + at - levels[depth, START] + 1
+            needed = max(
+                needed, 2 * levels[depth, EXCLUDING_END] + levels[depth, END] - at
+            )
+            if needed > info.shape[0] or depth + 2 > levels.shape[0]:
+                words, info, score, excluding, levels = _with_room(
+                    words, info, score, excluding, levels, needed, depth + 2
+                )
+            if depth:
+                entered = _visit(
+                    columns, root_info, words, info, score, depth, cut, least,
+                    words, info, score, excluding, levels, cases, segments, masks, sizes_asked,
+                    choice, margins, extremes, offset, counts, scratch, edges, room, tally, state,
+                    visited, most, shared, stride, marks, fill, items, ends, critical,
+                    least_beyond, sample_support, sample_cases,
+                )  # fmt: skip
+            else:
+                entered = _visit(
+                    columns, root_info, columns, root_info, root_score, depth, cut, least,
+                    words, info, score, excluding, levels, cases, segments, masks, sizes_asked,
+                    choice, margins, extremes, offset, counts, scratch, edges, room, tally, state,
+                    visited, most, shared, stride, marks, fill, items, ends, critical,
+                    least_beyond, sample_support, sample_cases,
+                )  # fmt: skip
+            if entered:
+                depth += 1
+            elif depth == 0:
+                break
+            else:
+                levels[depth, AT] -= 1
+
+
 def search_roots(
     first: int,
     last: int,
     data: SearchData,
     ladder: Ladder,
     control: Control,
-    target: Target,
+    goal: Goal,
     collector: Collector,
 ) -> None:
     """Search the subtrees of root items ``first`` to ``last - 1``.
 
-    In the first pass hypotheses are counted on the ladder; in the second those that reach the
-    fixed cut are collected. Ends early, leaving everything consistent, when ``control.stop`` is
-    set.
+    Parameters
+    ----------
+    first, last : int
+        Root items.
+    data : SearchData
+        Items, strata, test.
+    ladder : Ladder
+        In the first pass, hypotheses are counted on it and it moves the threshold.
+    control : Control
+        Shared with the thread that watches. With ``control.stop`` set the search ends early and
+        leaves everything consistent.
+    goal : Goal
+        Which pass, and what it looks for.
+    collector : Collector
+        Where the second pass writes.
     """
-    frames = _make_frames(data, 1024, 32)
-    least = data.min_support
-    limited = data.max_length > 0
-    for root in range(first, last):
-        if not target.collect:
-            _adopt_shared_threshold(ladder, control)
-        frames.start[0] = 0
-        frames.end[0] = data.columns.shape[0]
-        frames.position[0] = root
-        frames.excluding_end[0] = 0
-        depth = np.int64(0)  # not a literal: numba would compile every callee twice
-        while depth >= 0:
-            if control.stop[0]:
-                return
-            parent = frames.columns if depth else data.columns
-            at = frames.position[depth]
-            if at < frames.start[depth]:  # frame exhausted: its candidates run downwards
-                depth -= 1
-                if depth >= 0:
-                    frames.position[depth] = frames.position[depth] - 1 if depth else -1
-                continue
-            cut = target.prune if target.collect else cut_of(ladder.edges[ladder.state[0]])
-            least = _least_support(data, cut, least)
-            rows = parent[at]
-            frames.path[depth] = frames.item[at] if depth else at
-            entered = False
-            if _bound_at_visit(data, frames, rows, depth, cut) >= cut and (
-                limited or not _is_excluded(data, frames, parent, depth)
-            ):
-                control.visited[0] += 1
-                evidence = frames.evidence[at] if depth else data.evidence[at]
-                control.most[0] = max(control.most[0], evidence)
-                if (
-                    evidence >= (target.cut if target.collect else ladder.edges[ladder.state[0]])
-                    and (frames.support[at] if depth else data.supports[at]) >= data.min_support
-                    and (not limited or _is_first_description(data, frames, rows, depth))
-                ):
-                    if target.collect:
-                        _collect(data, frames, rows, depth, evidence, target, collector)
-                    else:
-                        _count(ladder, control, evidence)
-                if not limited or depth + 1 < data.max_length:
-                    frames = _with_room(data, frames, depth)
-                    parent = frames.columns if depth else data.columns
-                    n_children = _expand(data, frames, parent, depth, cut, least)
-                    if n_children > 0:
-                        if limited:
-                            frames.excluding_end[depth + 1] = frames.excluding_end[depth]
-                        else:
-                            thin = depth == 0 or n_children >= _FILTER_FROM
-                            _inherit_excluding(data, frames, parent[at], depth, thin, least)
-                        entered = True
-            if entered:
-                depth += 1
-                frames.position[depth] = frames.end[depth] - 1
-            else:
-                frames.position[depth] = at - 1 if depth else -1
+    *arrays, tables = data
+    _search(first, last, *arrays, *tables, *ladder, *control, *goal, *collector)

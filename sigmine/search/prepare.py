@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ..association.evidence import EXACT, TestTables, build_tables
-from ..bitset import BitTable
+from ..association import cmh_exact
+from ..association.evidence import EXACT, TestTables, build_tables, minimum_evidences
+from ..bitset import BitTable, count_strata
 from ..settings import SearchSettings
-from .itemsets import SearchData, root_evidence
+from .itemsets import SearchData
 
 __all__ = ["evidence_limit", "prepare"]
 
@@ -33,23 +34,22 @@ def prepare(table: BitTable, settings: SearchSettings) -> tuple[SearchData, list
     columns, items = _distinct_by_support(table.columns)
     supports = np.bitwise_count(columns).sum(axis=1, dtype=np.int64)
     tables = build_tables(table.sizes, table.case_sizes, settings)
-    evidence = np.zeros(len(columns), dtype=np.float64)
-    bound = np.zeros(len(columns), dtype=np.float64)
+    margins = np.zeros((len(columns), table.n_strata), dtype=np.int64)
+    count_strata(columns, table.segments, table.masks, margins)
+    score = np.stack(
+        [minimum_evidences(margins, tables), minimum_evidences(margins, tables, bound=True)], axis=1
+    )
     data = SearchData(
         columns=columns,
-        supports=supports,
-        evidence=evidence,
-        bound=bound,
+        info=np.stack([np.arange(len(columns), dtype=np.int64), supports], axis=1),
+        score=np.ascontiguousarray(score),
         cases=table.cases,
-        segment_word=table.segment_word,
-        segment_mask=table.segment_mask,
-        segment_stratum=table.segment_stratum,
-        tables=tables,
+        segments=table.segments,
+        masks=table.masks,
         limit=evidence_limit(tables, table.n_rows),
-        min_support=int(settings.min_support),
-        max_length=int(settings.max_length or 0),
+        sizes_asked=np.array([settings.min_support, settings.max_length or 0], dtype=np.int64),
+        tables=tables,
     )
-    root_evidence(columns, data, evidence, bound)
     return data, items
 
 
@@ -90,27 +90,20 @@ def evidence_limit(tables: TestTables, n_rows: int) -> NDArray[np.float64]:
         Non-decreasing, from 0.
     """
     per_row = np.zeros(n_rows + 1, dtype=np.float64)
-    for k in range(len(tables.sizes)):
-        for wanted, cases, table, weight in (
-            (tables.up, tables.case_sizes[k], tables.log_up, 1.0 - tables.share[k]),
-            (
-                tables.down,
-                tables.sizes[k] - tables.case_sizes[k],
-                tables.log_down,
-                tables.share[k],
-            ),
+    kind, _, excess, deficit = tables.choice.tolist()
+    for k in range(tables.margins.shape[1]):
+        size, n_cases, share, spread = tables.margins[:, k].tolist()
+        for wanted, cap, side, weight in (
+            (excess, int(n_cases), cmh_exact.UP, 1.0 - share),
+            (deficit, int(size - n_cases), cmh_exact.DOWN, share),
         ):
-            cap = int(cases)
-            if not wanted or cap == 0 or cap == tables.sizes[k]:
+            if not wanted or cap == 0 or cap == size or spread == 0.0:
                 continue
             x = np.arange(1, cap + 1, dtype=np.float64)
-            if tables.kind == EXACT:
-                start = int(tables.offset[k])
-                ratio = table[start + 1 : start + cap + 1] / x
-            elif tables.spread[k] > 0:
-                ratio = weight**2 / (tables.spread[k] * (1.0 - x / tables.sizes[k]))
+            if kind == EXACT:
+                start = int(tables.offset[k]) + 1
+                ratio = tables.extremes[side, start : start + cap] / x
             else:
-                continue
+                ratio = weight**2 / (spread * (1.0 - x / size))
             np.maximum(per_row[1 : cap + 1], ratio, out=per_row[1 : cap + 1])
-    per_row = np.maximum.accumulate(per_row)
-    return per_row * np.arange(n_rows + 1)
+    return np.maximum.accumulate(per_row) * np.arange(n_rows + 1)

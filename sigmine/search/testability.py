@@ -33,6 +33,9 @@ from ..association.evidence import evidence_of_log_pvalue, log_pvalue_of_evidenc
 from ..settings import SearchSettings
 
 __all__ = [
+    "ALIVE",
+    "GRID",
+    "LEVEL",
     "TIE_TOLERANCE",
     "Critical",
     "Ladder",
@@ -55,24 +58,22 @@ class Ladder(NamedTuple):
     ----------
     edges : ndarray of float64, shape (n_buckets,)
         Lower evidence of each bucket, ascending from 0; the last bucket has no upper edge.
-    pvalues : ndarray of float64, shape (n_buckets,)
-        p-value of each edge, descending from 1.
+    room : ndarray of float64, shape (n_buckets,)
+        How many hypotheses may be tested at the p-value of each edge: alpha / p, ascending.
     counts : ndarray of int64, shape (n_buckets,)
         Hypotheses counted; exact for every bucket that is alive.
-    state : ndarray of int64, shape (2,)
-        Lowest bucket alive, and the hypotheses counted in live buckets.
-    alpha : float
-        Level.
-    grid : int
-        1 if the threshold must be one of the edges.
+    state : ndarray of int64, shape (3,)
+        Lowest bucket alive, the hypotheses counted in live buckets, and 1 if the threshold must be
+        one of the edges (the grid).
     """
 
     edges: NDArray[np.float64]
-    pvalues: NDArray[np.float64]
+    room: NDArray[np.float64]
     counts: NDArray[np.int64]
     state: NDArray[np.int64]
-    alpha: float
-    grid: int
+
+
+LEVEL, ALIVE, GRID = 0, 1, 2  # entries of Ladder.state
 
 
 def build_ladder(settings: SearchSettings) -> Ladder:
@@ -85,15 +86,14 @@ def build_ladder(settings: SearchSettings) -> Ladder:
         log_p = -settings.grid_step * math.log(10.0) * np.arange(n_steps + 1)
     edges = np.maximum.accumulate(evidence_of_log_pvalue(log_p, settings))
     edges[0] = 0.0
+    grid = settings.grid_step is not None
     ladder = Ladder(
         edges=np.ascontiguousarray(edges, dtype=np.float64),
-        pvalues=np.ascontiguousarray(np.exp(log_p)),
+        room=np.exp(math.log(settings.alpha) - log_p),
         counts=np.zeros(len(edges), dtype=np.int64),
-        state=np.array([0 if settings.grid_step is None else 1, 0], dtype=np.int64),
-        alpha=float(settings.alpha),
-        grid=int(settings.grid_step is not None),
+        state=np.array([int(grid), 0, int(grid)], dtype=np.int64),  # the original starts at step 1
     )
-    climb(ladder)
+    climb(*ladder)
     return ladder
 
 
@@ -118,24 +118,28 @@ def bucket_of(edges: NDArray[np.float64], evidence: float, lowest: int) -> int:
 
 
 @njit
-def climb(ladder: Ladder) -> None:
-    """Declare dead every bucket that has become infeasible."""
-    level = ladder.state[0]
-    alive = ladder.state[1]
-    last = ladder.edges.shape[0] - 1
+def climb(
+    edges: NDArray[np.float64],
+    room: NDArray[np.float64],
+    counts: NDArray[np.int64],
+    state: NDArray[np.int64],
+) -> None:
+    """Declare dead every bucket that has become infeasible (arguments: a ladder's arrays)."""
+    level = state[LEVEL]
+    alive = state[ALIVE]
+    last = edges.shape[0] - 1
     while level < last:
-        if ladder.grid:
-            if alive * ladder.pvalues[level] <= ladder.alpha:
+        if state[GRID]:
+            if alive <= room[level]:
                 break
         else:
             # A value delta inside this bucket has delta > p(upper edge) and counts itself too.
-            beyond = alive - ladder.counts[level]
-            if (beyond + 1) * ladder.pvalues[level + 1] <= ladder.alpha:
+            if alive - counts[level] + 1 <= room[level + 1]:
                 break
-        alive -= ladder.counts[level]
+        alive -= counts[level]
         level += 1
-    ladder.state[0] = level
-    ladder.state[1] = alive
+    state[LEVEL] = level
+    state[ALIVE] = alive
 
 
 class Critical(NamedTuple):

@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 # From the bottom up. A part may import parts of its own layer and of the layers below it.
 LAYERS = (
-    "exceptions _version settings _jit _rules ranking columns",
+    "exceptions _version settings _jit _checks _rules ranking columns",
     "bitset _frames _binary _bins _atomic files",
     "strata rowsets",
     "problem",

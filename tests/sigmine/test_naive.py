@@ -13,7 +13,6 @@ from scipy import stats
 
 from tests import naive, strategies
 
-
 # Three of three carriers are cases, three of three others are not: C(6, 3) = 20 arrangements.
 PERFECT = {"x": (3,), "a_total": 3, "sizes": (6,), "case_sizes": (3,)}
 

@@ -430,6 +430,19 @@ def test_westfall_young_needs_enough_permutations():
     assert select([1.0], westfall_young([0.1], 0.999999999999)).n_kept == 1
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+def test_torch_scores_of_every_precision_and_with_gradients(dtype):
+    torch = pytest.importorskip("torch")
+    scores = torch.tensor([1.0, 2.0, 2.0, 0.5], dtype=getattr(torch, dtype), requires_grad=True)
+    assert kept(select(scores, top_k(2))) == {1, 2}
+    assert kept(select(scores, cumulative_mass(0.2))) == {0, 1, 2}
+    assert ranks(scores, ties="average").tolist() == [3.0, 1.5, 1.5, 4.0]
+    assert not normalise(scores).requires_grad
+    pvalues = torch.tensor([0.01, 0.5, 0.02, 0.9], dtype=getattr(torch, dtype))
+    assert kept(select(pvalues, tarone(0.05))) == {0, 2}
+    assert kept(select(pvalues, benjamini_hochberg(0.05))) == {0, 2}
+
+
 # -- Errors -----------------------------------------------------------------------------------
 
 NAN = float("nan")
@@ -456,7 +469,11 @@ NAN = float("nan")
         (lambda: cumulative_mass(-0.1), InputError, "eps=-0.1"),
         (lambda: select([1.0, -1.0], cumulative_mass(0.1)), InputError, "negative"),
         (lambda: select([1.0, math.inf], cumulative_mass(0.1)), InputError, "infinite"),
-        (lambda: bonferroni(0.0), InputError, r"alpha=0.0 is not in \(0, 1\)"),
+        (
+            lambda: bonferroni(0.0),
+            InputError,
+            r"alpha=0.0 is out of range; give a number in \(0, 1\)",
+        ),
         (lambda: bonferroni(0.05, m=0), InputError, "m=0"),
         (lambda: select([0.1] * 3, bonferroni(0.05, m=2)), InputError, "at least 3"),
         (lambda: tarone(1), InputError, "alpha=1"),
