@@ -227,23 +227,12 @@ def _read(values: Any, name: str) -> Column:
             values = pd.Series(values)  # Categorical, Index and extension arrays too
         if isinstance(values, list | tuple):
             # As objects: numpy would turn [1, "a"] into two texts without a word.
-            values = _object_array(values, name)
+            values = np.fromiter(values, dtype=object, count=len(values))
         else:
             values = nw.from_native(values, series_only=True, pass_through=True)
     if isinstance(values, nw.Series):
         return _from_series(values, name)
     return _from_array(np.asanyarray(values), name)
-
-
-def _object_array(values: Sequence[Any], name: str) -> NDArray[Any]:
-    array = np.empty(len(values), dtype=object)
-    try:
-        array[:] = values
-    except ValueError:
-        raise InputError(
-            f"{name} is a list of lists; expected one value a row. Give one column at a time."
-        ) from None
-    return array
 
 
 def _from_array(array: NDArray[Any], name: str) -> Column:
@@ -359,8 +348,7 @@ def _from_series(series: Any, name: str) -> Column:
         return Column(name, "integer", series.fill_null(0).to_numpy(), missing)
     if dtype.is_decimal() or dtype.is_float():
         numbers = series if dtype.is_float() else series.cast(nw.Float64)
-        values = numbers.fill_null(float("nan")).to_numpy().astype(np.float64, copy=False)
-        return Column(name, "number", values, _mask_or_none(np.isnan(values)))
+        return _from_plain(numbers.fill_null(float("nan")).to_numpy(), name)
     if dtype == nw.Datetime or dtype == nw.Date:
         return _from_times(series, name)
     if dtype == nw.String:

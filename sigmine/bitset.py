@@ -14,7 +14,7 @@ from numba import types
 from numba.extending import intrinsic, overload
 from numpy.typing import NDArray
 
-from ._jit import njit
+from ._jit import njit, njit_leaf
 
 __all__ = [
     "BitTable",
@@ -114,7 +114,7 @@ def _popcount_compiled(word: Any) -> Any:
     return count
 
 
-@njit
+@njit_leaf
 def count_segments(
     columns: NDArray[np.uint64],
     row: int,
@@ -149,7 +149,7 @@ def count_strata(
         count_segments(columns, i, segments, masks, counts[i])
 
 
-@njit
+@njit_leaf
 def is_subset(
     inner: NDArray[np.uint64], row: int, outer: NDArray[np.uint64], other: int
 ) -> bool:

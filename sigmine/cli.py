@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from . import _cli_options as option
+from ._atomic import atomic_write, require_writable
 from ._terminal import (
     SearchMeter,
     exit_codes,
@@ -38,7 +39,9 @@ if TYPE_CHECKING:
 
 __all__ = ["app", "main"]
 
-REPORT_SUFFIXES = (".html", ".htm", ".md", ".markdown")
+HTML, MARKDOWN = (".html", ".htm"), (".md", ".markdown")
+# What the names of outputs may end in.
+SUFFIXES = {"--out": (".csv", ""), "--report": HTML + MARKDOWN, "--json": (".json", "")}
 # Options of `mine` that speak of columns, which a FIMI file does not have, and the other way round.
 FOR_TABLES = (
     "target", "strata", "columns", "exclude", "bins", "bin_method", "edges", "negate", "missing",
@@ -211,15 +214,12 @@ def report(
     with exit_codes(), warnings_as_sentences():
         outputs = Outputs(report=out)
         outputs.check([saved])
-        from .report import load_summary, render_html, render_markdown
+        from .report import load_summary
 
-        summary = load_summary(saved)
+        text = _rendered(load_summary(saved), out)
         if out is None:
-            typer.echo(render_markdown(summary))
+            typer.echo(text)
             return
-        text = render_markdown(summary) if _is_markdown(out) else render_html(summary)
-        from ._atomic import atomic_write
-
         with writing(out):
             atomic_write(out, text)
         say(f"Wrote {out}")
@@ -277,14 +277,11 @@ class Outputs:
 
     def check(self, inputs: Iterable[Path]) -> None:
         """Find out now, not after the search, that a file cannot be written."""
-        from ._atomic import require_writable
-
         taken = {path.resolve(): "the input" for path in inputs}
         for name, path in self._given().items():
-            if name == "--report" and path.suffix.lower() not in REPORT_SUFFIXES:
-                raise _usage(
-                    name, f"{path} is neither .html nor .md, the two kinds of report there are."
-                )
+            if path.suffix.lower() not in SUFFIXES[name]:
+                known = " or ".join(filter(None, SUFFIXES[name]))
+                raise _usage(name, f"{path} must end in {known}, which is what is written.")
             other = taken.setdefault(path.resolve(), name)
             if other != name:
                 raise _usage(name, f"{path} is {other} already; give each its own file.")
@@ -294,18 +291,17 @@ class Outputs:
 
     def write(self, results: PatternResults) -> None:
         """Write each file whole: to a temporary name, then moved into place."""
-        writers: dict[str, Callable[[Path], object]] = {
-            "--out": results.to_csv,
-            "--report": results.to_html,
-            "--json": results.to_json,
-        }
-        if self.report is not None and _is_markdown(self.report):
-            writers["--report"] = results.to_markdown
+        # The report is collected once, so that the files agree to the second; and before any file
+        # is opened, so that a failure in it is not taken for one of writing.
+        summary = results.to_dict() if self.report is not None or self.json is not None else {}
         written: list[str] = []
         try:
             for name, path in self._given().items():
                 with writing(path):
-                    writers[name](path)
+                    if name == "--out":
+                        results.to_csv(path)
+                    else:
+                        atomic_write(path, _rendered(summary, path))
                 written.append(str(path))
         finally:
             # An interrupt or a full disk in between: say what is there.
@@ -321,8 +317,14 @@ def _is_fimi(path: Path) -> bool:
     return suffixes[-1:] in ([".dat"], [".fimi"])
 
 
-def _is_markdown(path: Path) -> bool:
-    return path.suffix.lower() in {".md", ".markdown"}
+def _rendered(summary: dict[str, Any], path: Path | None) -> str:
+    """Return the text of the kind of report that a file name asks for; Markdown without one."""
+    from .report import render_html, render_json, render_markdown
+
+    suffix = ".md" if path is None else path.suffix.lower()
+    if suffix in MARKDOWN:
+        return render_markdown(summary)
+    return render_html(summary) if suffix in HTML else render_json(summary)
 
 
 def _usage(name: str, message: str) -> typer.BadParameter:

@@ -30,7 +30,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import log_ndtr, ndtr
 
-from .._jit import njit
+from .._jit import njit, njit_leaf
 from ._arrays import LN10, as_cases, as_margins, as_support, check_alternative
 
 __all__ = [
@@ -102,7 +102,7 @@ def margins_matrix(
     )
 
 
-@njit
+@njit_leaf
 def null_moments(x: NDArray[np.int64], margins: NDArray[np.float64]) -> tuple[float, float]:
     """Return mean and variance of a under the null hypothesis."""
     mean = 0.0
@@ -113,7 +113,7 @@ def null_moments(x: NDArray[np.int64], margins: NDArray[np.float64]) -> tuple[fl
     return mean, variance
 
 
-@njit
+@njit_leaf
 def maximum_statistic(
     x: NDArray[np.int64], margins: NDArray[np.float64], up: int, down: int
 ) -> float:
@@ -146,7 +146,7 @@ def maximum_statistic(
 F, V, RATIO = 0, 1, 2
 
 
-@njit
+@njit_leaf
 def _best_prefix(scratch: NDArray[np.float64], count: int) -> float:
     """Return the maximum over prefixes, in ascending v / f, of (sum f)^2 / sum v.
 
@@ -173,7 +173,7 @@ def _best_prefix(scratch: NDArray[np.float64], count: int) -> float:
     return best
 
 
-@njit
+@njit_leaf
 def maximum_statistic_bound(
     x: NDArray[np.int64],
     margins: NDArray[np.float64],

@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .._jit import njit
+from .._jit import njit, njit_leaf
 from ._arrays import (
     LN10,
     as_cases,
@@ -110,7 +110,7 @@ def _negative_log_extreme(n: int, n1: int) -> NDArray[np.float64]:
     return table
 
 
-@njit
+@njit_leaf
 def minimum_evidence_exact(
     x: NDArray[np.int64], tables: NDArray[np.float64], offset: NDArray[np.int64], side: int
 ) -> float:
@@ -135,7 +135,7 @@ def minimum_evidence_exact(
     return larger
 
 
-@njit
+@njit_leaf
 def minimum_evidence_bound_exact(
     x: NDArray[np.int64],
     margins: NDArray[np.float64],

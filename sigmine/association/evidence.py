@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtri, ndtri_exp
 
-from .._jit import njit
+from .._jit import njit, njit_leaf
 from ..settings import SearchSettings
 from . import cmh, cmh_exact
 
@@ -99,7 +99,7 @@ def build_tables(sizes: ArrayLike, case_sizes: ArrayLike, settings: SearchSettin
     )
 
 
-@njit
+@njit_leaf
 def minimum_evidence(
     x: NDArray[np.int64],
     choice: NDArray[np.int64],
@@ -113,7 +113,7 @@ def minimum_evidence(
     return cmh_exact.minimum_evidence_exact(x, extremes, offset, choice[SIDE])
 
 
-@njit
+@njit_leaf
 def minimum_evidence_bound(
     x: NDArray[np.int64],
     choice: NDArray[np.int64],
@@ -177,7 +177,7 @@ def minimum_evidences(
     return out
 
 
-@njit
+@njit_leaf
 def is_significant(
     a: int,
     x: NDArray[np.int64],

@@ -28,7 +28,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from .._jit import njit
+from .._jit import njit, njit_leaf
 from .cmh import CASES, SIZE
 
 __all__ = ["log_point", "log_tails", "point_pvalue_sum", "tilted_sum"]
@@ -39,7 +39,7 @@ _LOG_2PI = math.log(2.0 * math.pi)
 MINLIKE_TOLERANCE = 1e-7  # relative; R and scipy call outcomes within it equally likely
 
 
-@njit
+@njit_leaf
 def _stirling_error(n: float) -> float:
     """Return log n! - log(sqrt(2 pi n) (n/e)^n)."""
     if n < 16.0:
@@ -52,7 +52,7 @@ def _stirling_error(n: float) -> float:
     ) / n
 
 
-@njit
+@njit_leaf
 def _deviance(x: float, mean: float) -> float:
     """Return x log(x / mean) + mean - x without cancellation when x is near mean."""
     difference = x - mean
@@ -71,7 +71,7 @@ def _deviance(x: float, mean: float) -> float:
     return x * math.log(x / mean) + mean - x
 
 
-@njit
+@njit_leaf
 def _log_binomial_point(x: float, n: float, p: float) -> float:
     """Return the log of a binomial point probability (Loader), 0 < p < 1."""
     q = 1.0 - p
@@ -89,7 +89,7 @@ def _log_binomial_point(x: float, n: float, p: float) -> float:
     return core - 0.5 * (_LOG_2PI + math.log(x) + math.log1p(-x / n))
 
 
-@njit
+@njit_leaf
 def log_point(j: float, draws: float, cases: float, size: float) -> float:
     """Return log P(j cases among `draws` rows drawn from `size` rows with `cases` cases)."""
     if draws == 0.0 or draws == size or cases == 0.0 or cases == size:
@@ -102,7 +102,7 @@ def log_point(j: float, draws: float, cases: float, size: float) -> float:
     )
 
 
-@njit
+@njit_leaf
 def _tilted_mean(odds: float, draws: float, cases: float, size: float) -> float:
     """Return Cornfield's approximation of the mean of the tilted hypergeometric law."""
     if abs(odds - 1.0) < 1e-12:
@@ -115,7 +115,7 @@ def _tilted_mean(odds: float, draws: float, cases: float, size: float) -> float:
     return (root - b) / (2.0 * (1.0 - odds))
 
 
-@njit
+@njit_leaf
 def find_tilt(
     target: float,
     x: NDArray[np.int64],
@@ -228,7 +228,7 @@ def tilted_sum(
     return offset, law, log_mgf
 
 
-@njit
+@njit_leaf
 def _extremes(
     x: NDArray[np.int64], margins: NDArray[np.float64]
 ) -> tuple[int, int, float, float]:

@@ -24,7 +24,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .._jit import njit
+from .._jit import njit, njit_leaf
 from ..association.evidence import (
     TestTables,
     is_significant,
@@ -156,13 +156,13 @@ class Collector(NamedTuple):
     sample_cases: NDArray[np.int64]
 
 
-@njit
+@njit_leaf
 def lowered(edge: float) -> float:
     """Return an evidence lowered by the rounding errors that evidence may carry."""
     return edge - _SLACK * max(1.0, edge)
 
 
-@njit
+@njit_leaf
 def _expand(
     parent: NDArray[np.uint64],
     parent_info: NDArray[np.int64],
@@ -218,7 +218,7 @@ def _expand(
     return top
 
 
-@njit
+@njit_leaf
 def _shared_rows(
     parent: NDArray[np.uint64], at: int, columns: NDArray[np.uint64], item: int
 ) -> int:
@@ -229,7 +229,7 @@ def _shared_rows(
     return ones
 
 
-@njit
+@njit_leaf
 def _inherit_excluding(
     columns: NDArray[np.uint64],
     parent: NDArray[np.uint64],
@@ -262,7 +262,7 @@ def _inherit_excluding(
     return top
 
 
-@njit
+@njit_leaf
 def _is_excluded(
     columns: NDArray[np.uint64],
     parent: NDArray[np.uint64],
@@ -305,7 +305,7 @@ def _adopt_shared_threshold(
     state[LEVEL] = joint[LEVEL]
 
 
-@njit
+@njit_leaf
 def _sample_key(words: NDArray[np.uint64], at: int) -> int:
     """Return a number that depends on the rows alone (xorshift steps; no overflow anywhere)."""
     key = np.uint64(88172645463325252)
@@ -317,7 +317,7 @@ def _sample_key(words: NDArray[np.uint64], at: int) -> int:
     return np.int64(key >> np.uint64(2))
 
 
-@njit
+@njit_leaf
 def _collect(
     parent: NDArray[np.uint64],
     at: int,
@@ -409,7 +409,7 @@ def _with_room(
     return new_words, new_info, new_score, new_excluding, new_levels
 
 
-@njit
+@njit_leaf
 def _visit(
     columns: NDArray[np.uint64],
     root_info: NDArray[np.int64],

@@ -28,7 +28,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .._jit import njit
+from .._jit import njit_leaf
 from ..association.evidence import evidence_of_log_pvalue, log_pvalue_of_evidence
 from ..settings import SearchSettings
 
@@ -97,7 +97,7 @@ def build_ladder(settings: SearchSettings) -> Ladder:
     return ladder
 
 
-@njit
+@njit_leaf
 def bucket_of(edges: NDArray[np.float64], evidence: float, lowest: int) -> int:
     """Return the bucket of an evidence that is known to be at least ``edges[lowest]``."""
     low = lowest
@@ -117,7 +117,7 @@ def bucket_of(edges: NDArray[np.float64], evidence: float, lowest: int) -> int:
     return low
 
 
-@njit
+@njit_leaf
 def climb(
     edges: NDArray[np.float64],
     room: NDArray[np.float64],

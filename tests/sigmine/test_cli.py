@@ -246,6 +246,9 @@ class TestUsage:
             (["--target", "died", "--edges", "age=young"], ["--edges", "age=30,50"]),
             (["--target", "died", "--top", "-1"], ["--top"]),
             (["--target", "died", "--report", "report.pdf"], [".html", ".md"]),
+            (["--target", "died", "--report", "report"], [".html", ".md"]),
+            (["--target", "died", "--out", "patterns.xlsx"], [".csv"]),
+            (["--target", "died", "--json", "report.html"], [".json"]),
             (["--target", "died", "--labels", "y.txt"], ["--labels", ".dat"]),
             (["--no-such-option"], ["--no-such-option"]),
             ([], ["--target"]),
@@ -272,8 +275,8 @@ class TestUsage:
             assert word in result.stderr
 
     def test_one_file_for_two_outputs(self, table: Path, tmp_path: Path):
-        result = run("mine", table, "--target", "died", "--out", tmp_path / "x.md",
-                     "--report", tmp_path / "x.md")  # fmt: skip
+        result = run("mine", table, "--target", "died", "--out", tmp_path / "x",
+                     "--json", tmp_path / "x")  # fmt: skip
         assert result.exit_code == 2
 
     def test_the_input_is_not_overwritten(self, table: Path):
@@ -363,10 +366,10 @@ class TestOutputs:
         assert "/dev/full cannot be written" in result.stderr or "full" in result.stderr
 
     def test_says_what_was_written_before_a_failure(self, table: Path, tmp_path: Path, monkeypatch):
-        def refuse(self, path, **options):
+        def refuse(path, text):
             raise OSError(28, "No space left on device", str(path))
 
-        monkeypatch.setattr(sigmine.PatternResults, "to_json", refuse)
+        monkeypatch.setattr(cli, "atomic_write", refuse)
         out, json = tmp_path / "p.csv", tmp_path / "r.json"
         result = run("mine", table, "--target", "died", "--out", out, "--json", json)
         assert result.exit_code == 4

@@ -157,6 +157,15 @@ def test_a_spreadsheet_under_the_name_of_a_csv(tmp_path):
         read_table(path)
 
 
+def test_what_pandas_refuses_is_passed_on(write, monkeypatch):
+    def refuse(*args, **options):
+        raise pd.errors.ParserError("no such luck")
+
+    monkeypatch.setattr(pd, "read_csv", refuse)
+    with pytest.raises(FileFormatError, match=r"table cannot be read \(no such luck\)"):
+        read_table(write(TABLE))
+
+
 def test_a_field_beyond_the_limit_of_the_parser(write):
     path = write('a,b\n1,"' + "x" * 200_000 + "\n3,4,5\n")
     with pytest.raises(FileFormatError, match="line cannot be read") as caught:

@@ -156,6 +156,29 @@ def test_few_values_become_levels(column, names):
     assert make_items(pd.DataFrame({"x": column}), missing="absent").names == names
 
 
+def test_rarer_types_of_polars_and_numpy():
+    pl = pytest.importorskip("polars")
+    frame = pl.DataFrame(
+        {
+            "price": pl.Series(["1.50", None, "2.00"]).cast(pl.Decimal(10, 2)),
+            "day": [datetime.date(2020, 1, 31), None, datetime.date(2020, 2, 1)],
+            "object": pl.Series(["u", None, "v"], dtype=pl.Object),
+            "nothing": [None, None, None],
+            "single": pl.Series([0.1, None, 0.2], dtype=pl.Float32),
+        }
+    )
+    items = make_items(frame, missing="absent")
+    assert items.names == (
+        "price=1.5", "price=2", "day=2020-01-31", "day=2020-02-01", "object=u", "object=v",
+        "single=0.1", "single=0.2",
+    )  # fmt: skip
+    assert [item.name for item in items.dropped] == ["nothing"]
+    days = np.array(["2020-01-31", "NaT", "2020-02-01"], dtype="datetime64[D]")
+    assert make_items({"day": days}, missing="absent").names == items.names[2:4]
+    with pytest.raises(InputError, match="column 'a' is of type List"):
+        make_items(pl.DataFrame({"a": [[1], [2]]}))
+
+
 def test_negated_items():
     frame = {"smoker": [1, 0, 0], "colour": ["r", "g", "b"], "sex": ["f", "m", "f"]}
     items = make_items(frame, negate=True)
@@ -356,6 +379,7 @@ def test_the_order_of_rows_does_not_matter(data):
         ({"a": pd.to_timedelta([1, 2], unit="D")}, {}, "column 'a'.*total_seconds"),
         ({"a": [[1], [2]]}, {}, "column 'a' is a list of lists"),
         ({"a": [(1, 2), (2, 3)]}, {}, "column 'a' is a list of lists"),
+        ({"a": [np.zeros(2), np.zeros(3)]}, {}, "column 'a' is a list of lists"),
         (np.zeros(3), {}, r"shape \(3,\); expected two dimensions"),
         ({"a": [0, 1]}, {"exclude": ["b"]}, "exclude names columns .* not have: b; its .* are a"),
         ({"a": [0, 1]}, {"edges": {"b": [1]}}, "edges names columns .* not have: b"),
