@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -27,14 +30,25 @@ def _source_hash() -> str:
     return digest.hexdigest()[:16]
 
 
+def _numba_cache() -> Path:
+    """Make a folder for the compiled kernels of exactly these sources, and clear away old ones."""
+    user = os.getuid() if hasattr(os, "getuid") else "user"
+    home = Path(tempfile.gettempdir()) / f"sigmine-numba-{user}"
+    home.mkdir(mode=0o700, exist_ok=True)
+    if hasattr(os, "getuid") and home.stat().st_uid != os.getuid():
+        return Path(tempfile.mkdtemp(prefix="sigmine-numba-"))  # another's: never load from it
+    week_ago = time.time() - 7 * 86400
+    for old in home.iterdir():
+        with suppress(OSError):  # another run may be clearing away too
+            if old.stat().st_mtime < week_ago:
+                shutil.rmtree(old)
+    return home / _source_hash()
+
+
 # Before anything imports numba, which reads the variable once. Child processes inherit it.
 if "numba" in sys.modules:  # pragma: no cover
     raise RuntimeError("numba was imported before conftest.py could set NUMBA_CACHE_DIR")
-os.environ["NUMBA_CACHE_DIR"] = str(
-    Path(tempfile.gettempdir())
-    / f"sigmine-numba-{os.getuid() if hasattr(os, 'getuid') else ''}"
-    / _source_hash()
-)
+os.environ["NUMBA_CACHE_DIR"] = str(_numba_cache())
 # No test opens a window, whatever the machine has.
 os.environ["MPLBACKEND"] = "Agg"
 
@@ -50,7 +64,7 @@ hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
 
 
 def _global_state() -> dict[str, object]:
-    """The process-wide settings that library code must leave as it found them."""
+    """Return the process-wide settings that library code must leave as it found them."""
     import joblib
     import numpy as np
 
@@ -79,13 +93,13 @@ def _unchanged_global_state() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def repository() -> Path:
-    """The root of the repository."""
+    """Return the root of the repository."""
     return REPOSITORY
 
 
 @pytest.fixture(scope="session")
 def reference_data() -> Path:
-    """The folder of the data sets that are not in this repository; skips where it is missing."""
+    """Return the folder of the data that are not in this repository; skip where it is missing."""
     folder = Path(os.environ.get("SIGMINE_REFERENCE_DATA", REPOSITORY.parent / "shared"))
     if not (folder / "data").is_dir():
         pytest.skip(f"no reference data in {folder} (set SIGMINE_REFERENCE_DATA)")

@@ -541,8 +541,8 @@ def asymptotic_concerns(results: PatternResults) -> str | None:
     refuted = int(results.disagreements.sum())
     if refuted:
         signs.append(
-            f"{refuted:,} of {count_of(len(results), 'significant pattern')} have an exact p-value "
-            f"above the threshold {format_pvalue(results.corrected_threshold, plain=True)}"
+            f"{refuted:,} of the {len(results):,} significant patterns "
+            f"{'has' if refuted == 1 else 'have'} an exact p-value above the threshold {format_pvalue(results.corrected_threshold, plain=True)}"
         )
     if not signs:
         return None

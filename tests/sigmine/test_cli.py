@@ -342,10 +342,12 @@ class TestBadInput:
 class TestOutputs:
     """Exit code 4, before any work."""
 
-    @pytest.mark.parametrize("option", ["--out", "--report", "--json"])
-    def test_a_folder_that_is_missing(self, tmp_path: Path, option: str):
+    @pytest.mark.parametrize(
+        ("option", "name"), [("--out", "x.csv"), ("--report", "x.html"), ("--json", "x.json")]
+    )
+    def test_a_folder_that_is_missing(self, tmp_path: Path, option: str, name: str):
         # The input is missing too: had it been read first, the code would be 3.
-        target = tmp_path / "nowhere" / "x.html"
+        target = tmp_path / "nowhere" / name
         result = run("mine", tmp_path / "no.csv", "--target", "y", option, target)
         assert result.exit_code == 4
         assert "nowhere" in result.stderr

@@ -8,10 +8,22 @@ from sigmine.columns import COLUMN_NAMES, COLUMNS, FORMATS, column
 from sigmine.report.schema import SCHEMA
 
 # The contract: these names, in this order; others may follow.
-CONTRACT = (
-    "pattern length support support_cases statistic pvalue log10_pvalue pvalue_adjusted "
-    "minimum_pvalue odds_ratio odds_ratio_low odds_ratio_high homogeneity_pvalue direction"
-).split()
+CONTRACT = [
+    "pattern",
+    "length",
+    "support",
+    "support_cases",
+    "statistic",
+    "pvalue",
+    "log10_pvalue",
+    "pvalue_adjusted",
+    "minimum_pvalue",
+    "odds_ratio",
+    "odds_ratio_low",
+    "odds_ratio_high",
+    "homogeneity_pvalue",
+    "direction",
+]
 
 
 def test_names_and_order():

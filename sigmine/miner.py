@@ -1,0 +1,272 @@
+"""The estimators: significant pattern mining in scikit-learn's contract."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils import ClassifierTags, Tags
+from sklearn.utils.validation import (
+    check_is_fitted,
+    column_or_1d,
+    validate_data,
+)
+
+from .exceptions import InputError, InputTypeError
+from .mining import matrix_problem, mine_matrix, mine_patterns, mine_problem
+from .preprocessing import validate_binary_matrix
+from .results import PatternResults
+from .settings import SearchSettings
+
+__all__ = ["FACS", "mine_matrix", "mine_patterns"]
+
+
+class FACS(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+    """Significant combinations of features, conditional on covariates.
+
+    Fitting finds every closed itemset of the columns of `X` that is significantly associated with
+    `y` given the strata, with the family-wise error rate controlled at `alpha`. Transforming gives
+    one 0/1 column per pattern.
+
+    Parameters
+    ----------
+    alpha : float, default=0.05
+        Level of the family-wise error rate, in (0, 1).
+    method : {"exact", "asymptotic"}, default="exact"
+        Exact conditional Cochran-Mantel-Haenszel test, or its chi-squared approximation (the
+        published FACS).
+    alternative : {"two-sided", "greater", "less"}, default="two-sided"
+        "greater": carriers are cases more often than others of their stratum.
+    two_sided : {"central", "minlike"}, default="central"
+        Definition of the exact two-sided p-value.
+    correction : {"tarone"}, default="tarone"
+        Multiple-testing procedure.
+    variance : {"mantel-haenszel", "cochran"}, default="mantel-haenszel"
+        Variance of the asymptotic statistic.
+    grid_step : float or None, default=None
+        None finds the exact threshold; 0.06 walks the grid of the original programs.
+    min_support : int, default=1
+        Fewest carriers of a pattern.
+    max_length : int or None, default=None
+        Most items of a pattern's shortest description.
+    n_jobs : int or None, default=None
+        Threads; the answer does not depend on it.
+    random_state : int, RandomState or None, default=None
+        Not used by ``correction="tarone"``, which has no randomness.
+    verbose : int, default=0
+        Above 0, show progress on stderr.
+    binarize : float or None, default=None
+        None: `X` must hold zeros and ones, anything else is an error. A number: values above it
+        count as 1 (as in scikit-learn's ``BernoulliNB``).
+
+    Attributes
+    ----------
+    results_ : PatternResults
+        Everything: patterns, tables, thresholds, reports.
+    patterns_ : DataFrame
+        One row a significant pattern, best first.
+    n_testable_ : int
+        Number of hypotheses that were corrected for.
+    testability_threshold_ : float
+        Largest minimum p-value that is testable; nan if none is.
+    corrected_threshold_ : float
+        alpha / max(1, n_testable_).
+    n_visited_ : int
+        Row sets that the search looked at.
+    classes_ : ndarray of shape (2,)
+        Control class and case class.
+    n_features_in_ : int
+        Columns of `X`.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Their names, if `X` was a data frame.
+
+    See Also
+    --------
+    sigmine.mine_patterns : makes items from columns of any kind first.
+
+    Notes
+    -----
+    If `y` is independent of `X` given the strata, the probability of any significant pattern is at
+    most `alpha`: exactly so for ``method="exact"``, approximately for ``method="asymptotic"``
+    (a `StatisticalWarning` says where that is thin). When patterns are used as features, put the
+    estimator in a ``Pipeline`` so that they are chosen inside cross-validation.
+
+    References
+    ----------
+    .. [1] L. Papaxanthos, F. Llinares-Lopez, D. Bodenham and K. Borgwardt, "Finding significant
+       combinations of features in the presence of categorical covariates", NIPS 2016.
+    .. [2] R. E. Tarone, "A modified Bonferroni method for discrete data", Biometrics 46 (1990).
+
+    Examples
+    --------
+    >>> from sigmine import FACS, simulate
+    >>> data = simulate.simulate_planted(600, 15, 3, rng=1)
+    >>> miner = FACS().fit(data.X, data.y, strata=data.strata)
+    >>> miner.transform(data.X).shape == (600, len(miner.patterns_))
+    True
+    """
+
+    def __init__(
+        self,
+        alpha: float = 0.05,
+        *,
+        method: str = "exact",
+        alternative: str = "two-sided",
+        two_sided: str = "central",
+        correction: str = "tarone",
+        variance: str = "mantel-haenszel",
+        grid_step: float | None = None,
+        min_support: int = 1,
+        max_length: int | None = None,
+        n_jobs: int | None = None,
+        random_state: Any = None,
+        verbose: int = 0,
+        binarize: float | None = None,
+    ) -> None:
+        self.alpha = alpha
+        self.method = method
+        self.alternative = alternative
+        self.two_sided = two_sided
+        self.correction = correction
+        self.variance = variance
+        self.grid_step = grid_step
+        self.min_support = min_support
+        self.max_length = max_length
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+        self.verbose = verbose
+        self.binarize = binarize
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.required = True
+        tags.target_tags.one_d_labels = True
+        tags.classifier_tags = ClassifierTags(multi_class=False)
+        tags.input_tags.sparse = True
+        return tags
+
+    def _settings(self) -> SearchSettings:
+        return SearchSettings(
+            alpha=self.alpha,
+            method=self.method,
+            alternative=self.alternative,
+            two_sided=self.two_sided,
+            correction=self.correction,
+            variance=self.variance,
+            grid_step=self.grid_step,
+            min_support=self.min_support,
+            max_length=self.max_length,
+        )
+
+    def _items(self, X: Any, *, reset: bool) -> Any:
+        """Return X as booleans (ndarray or csc), checked, with the feature names remembered."""
+        if self.binarize is None:
+            matrix, _ = validate_binary_matrix(X)
+            validate_data(self, X, reset=reset, skip_check_array=True)
+            return matrix
+        if isinstance(self.binarize, bool) or not isinstance(self.binarize, int | float):
+            raise InputTypeError(f"binarize={self.binarize!r} must be None or a number.")
+        checked = validate_data(self, X, reset=reset, accept_sparse="csc", dtype="numeric")
+        if not hasattr(checked, "tocsc"):
+            return checked > self.binarize
+        if self.binarize < 0:
+            raise InputError(
+                f"binarize={self.binarize} is below 0, so that the zeros of a sparse X would all "
+                "become ones; use a threshold of at least 0 or a dense X."
+            )
+        return (checked > self.binarize).tocsc()
+
+    def fit(self, X: Any, y: Any, strata: Any = None) -> FACS:
+        """Find the significant patterns.
+
+        Parameters
+        ----------
+        X : data frame, ndarray or scipy.sparse of shape (n_samples, n_features)
+            Zeros and ones.
+        y : array_like of shape (n_samples,)
+            Two classes; the greater one is the case.
+        strata : array_like of shape (n_samples,), several columns, or None, default=None
+            The covariate to condition on: categories, texts, whole numbers. Routed through
+            pipelines and cross-validation with ``set_fit_request(strata=True)``.
+
+        Returns
+        -------
+        FACS
+            Fitted.
+
+        Raises
+        ------
+        InputError, InputTypeError
+            If the data or a parameter cannot be used.
+        SearchInterrupted
+            After Ctrl-C.
+        """
+        settings = self._settings()
+        matrix = self._items(X, reset=True)
+        if y is not None and not hasattr(y, "name"):
+            y = column_or_1d(y, warn=True)
+        names = self._feature_names()
+        problem = matrix_problem(matrix, y, strata, names, None, settings)
+        results = mine_problem(problem, settings, n_jobs=self.n_jobs, verbose=self.verbose)
+        self.classes_ = np.unique(np.asarray(y))
+        self.results_: PatternResults = results
+        self.patterns_ = results.patterns
+        self.n_testable_ = results.n_testable
+        self.testability_threshold_ = results.testability_threshold
+        self.corrected_threshold_ = results.corrected_threshold
+        self.n_visited_ = results.n_visited
+        position = {name: j for j, name in enumerate(names)}
+        self._columns = [
+            np.array([position[item] for item in pattern]) for pattern in self.patterns_["pattern"]
+        ]
+        return self
+
+    def _feature_names(self) -> list[str]:
+        names = getattr(self, "feature_names_in_", None)
+        if names is None:
+            return [f"x{j}" for j in range(self.n_features_in_)]
+        return [str(name) for name in names]
+
+    def transform(self, X: Any) -> NDArray[np.int8]:
+        """Say which rows carry which patterns.
+
+        Parameters
+        ----------
+        X : data frame, ndarray or scipy.sparse of shape (n_samples, n_features)
+            The same columns as in `fit`.
+
+        Returns
+        -------
+        ndarray of int8, shape (n_samples, n_patterns)
+            1 where all items of the pattern are in the row; patterns in the order of `patterns_`.
+        """
+        check_is_fitted(self)
+        matrix = self._items(X, reset=False)
+        if hasattr(matrix, "tocsc"):
+            used = np.unique(np.concatenate([np.empty(0, dtype=np.int64), *self._columns]))
+            dense = np.zeros((matrix.shape[0], self.n_features_in_), dtype=bool)
+            dense[:, used] = matrix[:, used].toarray()
+            matrix = dense
+        carried = np.zeros((matrix.shape[0], len(self._columns)), dtype=np.int8)
+        for j, items in enumerate(self._columns):
+            carried[:, j] = matrix[:, items].all(axis=1)
+        return carried
+
+    def get_feature_names_out(self, input_features: Any = None) -> NDArray[np.object_]:
+        """Return the names of the patterns: their items, joined by " & ".
+
+        Parameters
+        ----------
+        input_features : array_like of str, optional
+            Must be the names that were fitted, as everywhere in scikit-learn.
+
+        Returns
+        -------
+        ndarray of str objects, shape (n_patterns,)
+        """
+        check_is_fitted(self)
+        if input_features is not None and [str(n) for n in input_features] != self._feature_names():
+            raise InputError("input_features is not equal to feature_names_in_")
+        return np.array([" & ".join(p) for p in self.patterns_["pattern"]], dtype=object)
