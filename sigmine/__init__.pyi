@@ -22,7 +22,8 @@ from .exceptions import (
     SigmineWarning,
     StatisticalWarning,
 )
-from .miner import FACS, mine_matrix, mine_patterns
+from .miner import FACS
+from .mining import mine_matrix, mine_patterns
 from .results import PatternResults
 from .settings import SearchSettings
 

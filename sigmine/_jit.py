@@ -18,18 +18,20 @@ from typing import Any, TypeVar
 
 import numba
 
-__all__ = ["CACHE", "JIT_ENABLED", "njit", "njit_leaf"]
+__all__ = ["CACHE", "JIT_ENABLED", "njit", "njit_inline", "njit_leaf"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 CACHE = os.environ.get("SIGMINE_NUMBA_CACHE", "1").strip().lower() not in {"0", "false", "no"}
-JIT_ENABLED = not numba.config.DISABLE_JIT
+_numba: Any = numba  # its type hints know neither _nrt nor config
+JIT_ENABLED = not _numba.config.DISABLE_JIT
+_SETTINGS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "cache": CACHE}
 
 
 def njit(function: F) -> F:
     """Compile `function` in nopython mode with the project's settings."""
     # _nrt is said in so many words because a kernel would inherit it from a caller without it.
-    compiled: F = numba.njit(nogil=True, error_model="numpy", cache=CACHE, _nrt=True)(function)
+    compiled: F = _numba.njit(**_SETTINGS, _nrt=True)(function)
     return compiled
 
 
@@ -40,5 +42,16 @@ def njit_leaf(function: F) -> F:
     makes a few small calls a node this was half of the run time. A function that neither makes
     arrays nor slices needs no counts, and numba refuses to compile one that does.
     """
-    compiled: F = numba.njit(nogil=True, error_model="numpy", cache=CACHE, _nrt=False)(function)
+    compiled: F = _numba.njit(**_SETTINGS, _nrt=False)(function)
+    return compiled
+
+
+def njit_inline(function: F) -> F:
+    """Compile a kernel like `njit_leaf` and put it into its callers.
+
+    For the few that are called at every node: an array argument is passed as seven words, so a
+    call with a dozen arrays costs more than what most of these do. Everything inlined is compiled
+    again in every caller; compile time is what this costs.
+    """
+    compiled: F = _numba.njit(**_SETTINGS, _nrt=False, forceinline=True)(function)
     return compiled

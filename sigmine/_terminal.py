@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+import textwrap
 import time
 import traceback
 import warnings
@@ -125,8 +126,9 @@ def writing(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def warnings_as_sentences() -> Iterator[None]:
-    """Show the warnings of sigmine as sentences, without file, line and source."""
+def warnings_as_sentences() -> Iterator[list[str]]:
+    """Show the warnings of sigmine as sentences, without file, line and source; yield them."""
+    said: list[str] = []
     with warnings.catch_warnings():
         warnings.simplefilter("always", SigmineWarning)
         default = warnings.showwarning
@@ -140,12 +142,13 @@ def warnings_as_sentences() -> Iterator[None]:
             line: str | None = None,
         ) -> None:
             if issubclass(category, SigmineWarning):
-                say(str(message), label="Warning", color="yellow")
+                said.append(str(message))
+                say(said[-1], label="Warning", color="yellow")
             else:
                 default(message, category, filename, lineno, file, line)
 
         warnings.showwarning = show
-        yield
+        yield said
 
 
 class SearchMeter:
@@ -190,14 +193,16 @@ class SearchMeter:
             f"visited {progress.visited:,}, testable {progress.testable:,}, "
             f"threshold {progress.threshold:.2g}"
         )
+        if not progress.visited:
+            counts = "compiling (once on this machine)"
         if sys.stderr.isatty():
             self._draw(stage, counts, progress.fraction_done)
             return
         now = time.monotonic()
         if now - self._last >= self.interval:
             self._last = now
-            say(f"{stage}: {progress.fraction_done:.0%} of root items done, {counts}, "
-                f"{progress.seconds:.0f} s")  # fmt: skip
+            done = f"{progress.fraction_done:.0%} of root items done, " if progress.visited else ""
+            say(f"{stage}: {done}{counts}, {progress.seconds:.0f} s")
 
     def _draw(self, stage: str, counts: str, fraction: float) -> None:
         if self._bar is None:
@@ -241,13 +246,18 @@ def _rows(results: PatternResults, top: int) -> list[tuple[str, ...]]:
     return rows
 
 
-def show_summary(results: PatternResults) -> None:
-    """Print on stdout what was asked, searched and found, and what is guaranteed."""
-    from .report.text import summary_lines
+def show_summary(results: PatternResults, said: Sequence[str] = ()) -> None:
+    """Print on stdout what was asked, searched and found, and what is guaranteed.
 
+    Warnings that have been `said` on stderr are not repeated.
+    """
+    from .report.text import WIDTH, summary_lines
+
+    known = {line for text in said for line in textwrap.wrap(f"Warning: {text}", WIDTH)}
     # Without patterns: an empty line would separate them from the sentences.
     for line in takewhile(bool, summary_lines(results, top=0)):
-        typer.echo(line)
+        if line not in known:
+            typer.echo(line)
 
 
 def show_patterns(results: PatternResults, top: int) -> None:

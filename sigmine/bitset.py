@@ -14,7 +14,7 @@ from numba import types
 from numba.extending import intrinsic, overload
 from numpy.typing import NDArray
 
-from ._jit import njit, njit_leaf
+from ._jit import njit, njit_inline
 
 __all__ = [
     "BitTable",
@@ -81,7 +81,7 @@ class BitTable(NamedTuple):
         return int(self.row_order.shape[0])
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def _ctpop(typingctx: Any, word: Any) -> Any:
     """LLVM's ctpop: one instruction, and vectorised where the processor can."""
     return types.uint64(types.uint64), lambda context, builder, sig, args: builder.ctpop(args[0])
@@ -103,18 +103,18 @@ def popcount(word: Any) -> int:
     return int(word).bit_count()
 
 
-@overload(popcount)  # type: ignore[untyped-decorator]
+@overload(popcount)
 def _popcount_compiled(word: Any) -> Any:
     if not isinstance(word, types.Integer):
         return None
 
     def count(word: Any) -> Any:  # numba wants the very same signature, annotations included
-        return _ctpop(word)
+        return _ctpop(word)  # type: ignore[call-arg]  # numba passes the context itself
 
     return count
 
 
-@njit_leaf
+@njit_inline
 def count_segments(
     columns: NDArray[np.uint64],
     row: int,
@@ -149,10 +149,8 @@ def count_strata(
         count_segments(columns, i, segments, masks, counts[i])
 
 
-@njit_leaf
-def is_subset(
-    inner: NDArray[np.uint64], row: int, outer: NDArray[np.uint64], other: int
-) -> bool:
+@njit_inline
+def is_subset(inner: NDArray[np.uint64], row: int, outer: NDArray[np.uint64], other: int) -> bool:
     """Say whether the ones of ``inner[row]`` are in ``outer[other]``; stops at the first miss."""
     for w in range(inner.shape[1]):
         if inner[row, w] & ~outer[other, w]:

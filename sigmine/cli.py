@@ -161,7 +161,7 @@ def mine(
       sigmine mine items.dat --labels y.txt --covariates c.txt \
         --method asymptotic --variance cochran --grid-step 0.06
     """
-    with exit_codes(), warnings_as_sentences():
+    with exit_codes(), warnings_as_sentences() as said:
         fimi = _is_fimi(table)
         _check_usage(ctx, table, fimi=fimi)
         settings = _settings(ctx.params)
@@ -179,7 +179,8 @@ def mine(
                 results = _mine_table(table, names, search | preparation)
         outputs.write(results)
         # Where a file takes the patterns, they are not printed too.
-        _show(results, outputs, top=top if out is None else 0, quiet=quiet)
+        top = top if out is None else 0
+        _show(results, outputs, said, top=top, quiet=quiet)
 
 
 @app.command(short_help="Write the report of a search that was saved as JSON.")
@@ -244,7 +245,7 @@ def demo(
 
     Nothing is downloaded: the data come with a dependency.
     """
-    with exit_codes(), warnings_as_sentences():
+    with exit_codes(), warnings_as_sentences() as said:
         with writing(out):
             out.mkdir(parents=True, exist_ok=True)
         outputs = Outputs(
@@ -252,14 +253,14 @@ def demo(
         )
         outputs.check([])
         from .datasets import load_fair
-        from .miner import mine_patterns
+        from .mining import mine_patterns
 
         data = load_fair()
         with SearchMeter(quiet=quiet) as meter:
             results = mine_patterns(data.frame, target=data.target, strata=data.strata,
                                     progress=meter)  # fmt: skip
         outputs.write(results)
-        _show(results, outputs, top=10, quiet=quiet)
+        _show(results, outputs, said, top=10, quiet=quiet)
         typer.echo(f"Open {(out / 'report.html').resolve()} in a browser.")
 
 
@@ -400,10 +401,12 @@ def _mine_table(
     table: Path, names: dict[str, list[str] | None], options: dict[str, Any]
 ) -> PatternResults:
     from .files import read_table
-    from .miner import mine_patterns
+    from .mining import mine_patterns
 
     frame = read_table(table)
-    lists = {key: _split_names(values, frame.columns) for key, values in names.items()}
+    lists: dict[str, Any] = {
+        key: _split_names(values, frame.columns) for key, values in names.items()
+    }
     lists["exclude"] = lists["exclude"] or []
     return mine_patterns(frame, **lists, **options)
 
@@ -416,7 +419,7 @@ def _mine_fimi(
     options: dict[str, Any],
 ) -> PatternResults:
     from .files import read_fimi, read_values
-    from .miner import mine_matrix
+    from .mining import mine_matrix
 
     matrix, item_names = read_fimi(table)
     return mine_matrix(
@@ -429,10 +432,12 @@ def _mine_fimi(
     )
 
 
-def _show(results: PatternResults, outputs: Outputs, *, top: int, quiet: bool) -> None:
+def _show(
+    results: PatternResults, outputs: Outputs, said: list[str], *, top: int, quiet: bool
+) -> None:
     """Print what was found and promised, the best patterns, and what was written."""
     if not quiet:
-        show_summary(results)
+        show_summary(results, said)
         if top and len(results):
             typer.echo("")
     show_patterns(results, top)

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import math
+import warnings
+from collections.abc import Mapping
+from numbers import Real
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import ClassifierTags, Tags
-from sklearn.utils.validation import (
-    check_is_fitted,
-    column_or_1d,
-    validate_data,
-)
+from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
-from .exceptions import InputError, InputTypeError
+from ._frames import as_text, named_series
+from .exceptions import DataWarning, InputError, InputTypeError
 from .mining import matrix_problem, mine_matrix, mine_patterns, mine_problem
+from .parallel import count_workers
 from .preprocessing import validate_binary_matrix
 from .results import PatternResults
 from .settings import SearchSettings
@@ -76,7 +78,7 @@ class FACS(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     n_visited_ : int
         Row sets that the search looked at.
     classes_ : ndarray of shape (2,)
-        Control class and case class.
+        Control class and case class, as they were in `y`.
     n_features_in_ : int
         Columns of `X`.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -145,6 +147,7 @@ class FACS(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         tags.target_tags.one_d_labels = True
         tags.classifier_tags = ClassifierTags(multi_class=False)
         tags.input_tags.sparse = True
+        tags.transformer_tags.preserves_dtype = []  # zeros and ones come out, whatever went in
         return tags
 
     def _settings(self) -> SearchSettings:
@@ -162,23 +165,37 @@ class FACS(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     def _items(self, X: Any, *, reset: bool) -> Any:
         """Return X as booleans (ndarray or csc), checked, with the feature names remembered."""
+        if isinstance(X, Mapping):
+            raise InputTypeError(
+                "X is a dict; expected a data frame, an array or a sparse matrix. Give "
+                "pandas.DataFrame(X), or use mine_matrix, which takes dicts of columns."
+            )
         if self.binarize is None:
             matrix, _ = validate_binary_matrix(X)
             validate_data(self, X, reset=reset, skip_check_array=True)
             return matrix
-        if isinstance(self.binarize, bool) or not isinstance(self.binarize, int | float):
-            raise InputTypeError(f"binarize={self.binarize!r} must be None or a number.")
+        threshold = self._threshold()
+        if hasattr(X, "columns"):
+            named_series(X, what="X")  # refuses repeated names
         checked = validate_data(self, X, reset=reset, accept_sparse="csc", dtype="numeric")
         if not hasattr(checked, "tocsc"):
-            return checked > self.binarize
-        if self.binarize < 0:
+            return checked > threshold
+        if threshold < 0:
             raise InputError(
-                f"binarize={self.binarize} is below 0, so that the zeros of a sparse X would all "
+                f"binarize={threshold} is below 0, so that the zeros of a sparse X would all "
                 "become ones; use a threshold of at least 0 or a dense X."
             )
-        return (checked > self.binarize).tocsc()
+        return (checked > threshold).tocsc()
 
-    def fit(self, X: Any, y: Any, strata: Any = None) -> FACS:
+    def _threshold(self) -> float:
+        value: Any = self.binarize
+        if isinstance(value, bool) or not isinstance(value, Real):
+            raise InputTypeError(f"binarize={value!r} must be None or a number.")
+        if math.isnan(value):
+            raise InputError(f"binarize={value!r} is no threshold; give None or a number.")
+        return float(value)
+
+    def fit(self, X: Any, y: Any = None, strata: Any = None) -> FACS:
         """Find the significant patterns.
 
         Parameters
@@ -186,7 +203,8 @@ class FACS(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         X : data frame, ndarray or scipy.sparse of shape (n_samples, n_features)
             Zeros and ones.
         y : array_like of shape (n_samples,)
-            Two classes; the greater one is the case.
+            Two classes; the greater one is the case. Required: a default is there only because
+            scikit-learn's transformers have one.
         strata : array_like of shape (n_samples,), several columns, or None, default=None
             The covariate to condition on: categories, texts, whole numbers. Routed through
             pipelines and cross-validation with ``set_fit_request(strata=True)``.
@@ -204,13 +222,16 @@ class FACS(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             After Ctrl-C.
         """
         settings = self._settings()
+        count_workers(self.n_jobs)
         matrix = self._items(X, reset=True)
-        if y is not None and not hasattr(y, "name"):
+        if hasattr(y, "__array__") and not hasattr(y, "__len__"):
+            y = np.asarray(y)
+        if getattr(y, "ndim", 1) == 2:
             y = column_or_1d(y, warn=True)
         names = self._feature_names()
         problem = matrix_problem(matrix, y, strata, names, None, settings)
         results = mine_problem(problem, settings, n_jobs=self.n_jobs, verbose=self.verbose)
-        self.classes_ = np.unique(np.asarray(y))
+        self.classes_ = _classes(y, problem.class_names)
         self.results_: PatternResults = results
         self.patterns_ = results.patterns
         self.n_testable_ = results.n_testable
@@ -218,7 +239,7 @@ class FACS(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.corrected_threshold_ = results.corrected_threshold
         self.n_visited_ = results.n_visited
         position = {name: j for j, name in enumerate(names)}
-        self._columns = [
+        self._itemsets = [
             np.array([position[item] for item in pattern]) for pattern in self.patterns_["pattern"]
         ]
         return self
@@ -244,14 +265,17 @@ class FACS(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         """
         check_is_fitted(self)
         matrix = self._items(X, reset=False)
-        if hasattr(matrix, "tocsc"):
-            used = np.unique(np.concatenate([np.empty(0, dtype=np.int64), *self._columns]))
-            dense = np.zeros((matrix.shape[0], self.n_features_in_), dtype=bool)
-            dense[:, used] = matrix[:, used].toarray()
-            matrix = dense
-        carried = np.zeros((matrix.shape[0], len(self._columns)), dtype=np.int8)
-        for j, items in enumerate(self._columns):
-            carried[:, j] = matrix[:, items].all(axis=1)
+        carried = np.zeros((matrix.shape[0], len(self._itemsets)), dtype=np.int8)
+        if not self._itemsets:
+            warnings.warn(_nothing_found(self.results_), DataWarning, stacklevel=3)
+            return carried
+        # Only the columns that some pattern has: a sparse X may be wide.
+        used = np.unique(np.concatenate(self._itemsets))
+        columns = matrix[:, used]
+        if hasattr(columns, "toarray"):
+            columns = columns.toarray()
+        for j, items in enumerate(self._itemsets):
+            carried[:, j] = columns[:, np.searchsorted(used, items)].all(axis=1)
         return carried
 
     def get_feature_names_out(self, input_features: Any = None) -> NDArray[np.object_]:
@@ -259,14 +283,56 @@ class FACS(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
         Parameters
         ----------
-        input_features : array_like of str, optional
-            Must be the names that were fitted, as everywhere in scikit-learn.
+        input_features : array_like of str of shape (n_features_in_,), optional
+            As everywhere in scikit-learn: must be the names that were fitted if there were any,
+            and otherwise names the items.
 
         Returns
         -------
         ndarray of str objects, shape (n_patterns,)
+
+        Raises
+        ------
+        InputError
+            If `input_features` are not the fitted names, or of another number.
         """
         check_is_fitted(self)
-        if input_features is not None and [str(n) for n in input_features] != self._feature_names():
-            raise InputError("input_features is not equal to feature_names_in_")
-        return np.array([" & ".join(p) for p in self.patterns_["pattern"]], dtype=object)
+        names = self._feature_names()
+        if input_features is not None:
+            given = [str(name) for name in input_features]
+            if len(given) != self.n_features_in_:
+                raise InputError(
+                    f"input_features should have length equal to number of features "
+                    f"({self.n_features_in_}), got {len(given)}."
+                )
+            if hasattr(self, "feature_names_in_") and given != names:
+                raise InputError("input_features is not equal to feature_names_in_")
+            names = given
+        return np.array(
+            [" & ".join(names[j] for j in items) for items in self._itemsets], dtype=object
+        )
+
+
+def _classes(y: Any, class_names: tuple[str, str]) -> NDArray[Any]:
+    """Return the control class and the case class with the type that they have in `y`."""
+    values = np.unique(np.asarray(y))
+    texts = [as_text(value) for value in values]
+    return values[[texts.index(name) for name in class_names]]
+
+
+def _nothing_found(results: PatternResults) -> str:
+    """Say why there are no patterns to make columns of."""
+    outcome, alpha = results.outcome, results.settings.alpha
+    if outcome.n_testable:
+        reason = (
+            f"none of the {outcome.n_testable:,} testable patterns has a p-value of at most "
+            f"{outcome.corrected_threshold:.3g} ({alpha:g} / {outcome.n_testable:,})"
+        )
+    elif math.isnan(outcome.smallest_minimum_pvalue):
+        reason = "there is no pattern to test: no item varies, or none has min_support"
+    else:
+        reason = (
+            "nothing is testable: the smallest attainable p-value is "
+            f"{outcome.smallest_minimum_pvalue:.3g}, above alpha={alpha:g}"
+        )
+    return f"No significant patterns, so that the output has no columns: {reason}."

@@ -7,7 +7,8 @@ fresh process takes a second; the estimators in `sigmine.miner` stand on the sam
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,12 +16,14 @@ from numpy.typing import NDArray
 
 from ._frames import listed, named_series, read_column
 from .exceptions import DataWarning, InputError, InputTypeError, StatisticalWarning
+from .parallel import count_workers
 from .preprocessing import encode_target, make_items, validate_binary_matrix
 from .problem import Problem, build_problem
+from .report.formats import count_of
 from .results import PatternResults, asymptotic_concerns
 from .search import ProgressCallback, SearchProgress, search_patterns
 from .settings import SearchSettings
-from .strata import encode_strata
+from .strata import Strata, encode_strata, require_informative
 
 __all__ = ["matrix_problem", "mine_matrix", "mine_patterns", "mine_problem"]
 
@@ -127,12 +130,14 @@ def mine_patterns(
         min_support=min_support,
         max_length=max_length,
     )
+    count_workers(n_jobs)  # says now, not after the items are made, that it cannot be used
     series = dict(named_series(frame))
-    strata_names = [] if strata is None else [strata] if isinstance(strata, str) else list(strata)
+    strata_names = [strata] if isinstance(strata, str) else _names("strata", strata)
     features = _features(list(series), target, strata_names, columns, exclude)
-    complete = _complete_rows(series, [target, *strata_names], missing)
-    if complete is not None:
-        series = {name: _kept_rows(values, complete) for name, values in series.items()}
+    roles = [target, *strata_names]
+    series, notes = _with_roles(series, roles, missing)
+    # Outcome and covariates first: they are quick to read, and can be wrong for the whole search.
+    y, classes, covariate = _read_roles(series, roles, positive)
     items = make_items(
         {name: series[name] for name in features},
         bins=bins,
@@ -142,23 +147,20 @@ def mine_patterns(
         missing=missing,
         max_levels=max_levels,
     )
-    roles = {name: series[name] for name in [target, *strata_names]}
     if not items.rows_kept.all():
-        roles = {name: _kept_rows(values, items.rows_kept) for name, values in roles.items()}
-    y, classes = encode_target(roles[target], positive, target)
-    covariates = [roles[name] for name in strata_names]
-    notes = list(items.notes)
-    if complete is not None:
-        left_out = int((~complete).sum())
-        notes.append(f"{left_out:,} rows without a value of the target or a stratum were left out.")
+        kept = {name: _kept_rows(series[name], items.rows_kept) for name in roles}
+        try:
+            y, classes, covariate = _read_roles(kept, roles, positive)
+        except InputError as error:
+            raise InputError(f"after rows with missing values were left out: {error}") from None
     problem = build_problem(
         items.matrix,
         y,
-        encode_strata(covariates or None, len(y), names=strata_names or None),
+        covariate,
         item_names=items.names,
         target_name=target,
         class_names=classes,
-        notes=notes,
+        notes=[*notes, *items.notes],
         dropped=items.dropped,
         keep_uninformative=grid_step is not None,
     )
@@ -239,8 +241,12 @@ def mine_matrix(
         min_support=min_support,
         max_length=max_length,
     )
+    count_workers(n_jobs)
     matrix, frame_names = validate_binary_matrix(X)
-    names = _item_names(matrix.shape[1], frame_names if item_names is None else item_names)
+    if item_names is None:
+        names = frame_names or [f"x{j}" for j in range(matrix.shape[1])]
+    else:
+        names = _names("item_names", item_names)
     problem = matrix_problem(matrix, y, strata, names, positive, settings)
     return mine_problem(problem, settings, n_jobs=n_jobs, verbose=verbose, progress=progress)
 
@@ -273,19 +279,20 @@ def matrix_problem(
     Raises
     ------
     InputError
-        If lengths differ, the classes are not two, no stratum holds both classes, or the target is
-        also an item.
+        If lengths differ, two items have one name, the classes are not two, no stratum holds both
+        classes, or the target is also an item.
     """
-    name = getattr(y, "name", None)
-    name = "y" if name is None else str(name)
+    n_rows, n_items = matrix.shape
+    _require_names(item_names, n_items)
+    given = getattr(y, "name", None)
+    name = "y" if given is None else str(given)
     cases, classes = encode_target(y, positive, name)
-    n_rows = matrix.shape[0]
     if len(cases) != n_rows:
         raise InputError(
             f"Found input variables with inconsistent numbers of samples: y has {len(cases):,} "
             f"rows and X {n_rows:,}; give both for the same rows."
         )
-    if getattr(y, "name", None) is not None and name in item_names:
+    if given is not None and name in item_names:
         raise InputError(
             f"the target {name!r} is also a column of X; leave it out of X, or the search would "
             "find the outcome in itself."
@@ -336,109 +343,153 @@ def mine_problem(
     return results
 
 
+def _names(parameter: str, value: Any) -> list[str]:
+    """Return names as a list; a single text would be taken for a list of letters."""
+    if value is None:
+        return []
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise InputTypeError(
+            f"{parameter}={value!r} is of type {type(value).__name__}; give a list of names."
+        )
+    names = list(value)
+    if others := [name for name in names if not isinstance(name, str)]:
+        raise InputTypeError(
+            f"{parameter} holds {others[0]!r}, which is no text; give a list of names (for arrays "
+            "of values use mine_matrix)."
+        )
+    return names
+
+
 def _features(
-    names: list[str],
-    target: str,
-    strata: list[str],
-    columns: Sequence[str] | None,
-    exclude: Sequence[str],
+    names: list[str], target: str, strata: list[str], columns: Any, exclude: Any
 ) -> list[str]:
     """Return the columns that items are made from."""
     if not isinstance(target, str):
         raise InputTypeError(
             f"target={target!r} must be the name of a column; for arrays use mine_matrix."
         )
-    for parameter, value in (("columns", columns), ("exclude", exclude)):
-        if isinstance(value, str):
-            raise InputTypeError(f"{parameter}={value!r} is a text; give a list of column names.")
     asked = {
         "target": [target],
         "strata": strata,
-        "columns": list(columns or ()),
-        "exclude": list(exclude),
+        "columns": _names("columns", columns),
+        "exclude": _names("exclude", exclude),
     }
     for parameter, wanted in asked.items():
-        if unknown := [str(name) for name in wanted if name not in names]:
+        if unknown := [name for name in wanted if name not in names]:
             raise InputError(
                 f"{parameter} names columns that the table does not have: {listed(unknown)}; "
                 f"its columns are {listed(names, 20)}."
             )
     if target in strata:
         raise InputError(f"the target {target!r} cannot be a stratum too; name other strata.")
+    if len(set(strata)) < len(strata):
+        raise InputError(f"strata names a column twice ({listed(strata)}); name each once.")
+    left_out = set(asked["exclude"])
     if columns is None:
-        features = [n for n in names if n not in {target, *strata, *exclude}]
+        features = [name for name in names if name not in left_out.union(strata, [target])]
     else:
-        features = [name for name in columns if name not in exclude]
-        if target in features:
-            raise InputError(
-                f"the target {target!r} is also among the features; leave it out of columns, or "
-                "the search would find the outcome in itself."
-            )
-        if both := [name for name in features if name in strata]:
-            raise InputError(
-                f"{listed(both)} cannot be a stratum and a feature at once: within a stratum it is "
-                "constant. Leave it out of columns or of strata."
-            )
+        features = [name for name in asked["columns"] if name not in left_out]
+        _require_no_roles(features, target, strata)
     if not features:
-        raise InputError("no column is left to make items from, beside target and strata.")
+        raise InputError(
+            "no column is left to make items from, beside the target and the strata; the table "
+            f"has {listed(names, 20)}. Add columns, or exclude fewer."
+        )
     return features
 
 
-def _complete_rows(
-    series: Mapping[str, Any], names: Sequence[str], missing: str
-) -> NDArray[np.bool_] | None:
-    """Return the rows with target and strata, or None if all have them or none may be left out."""
+def _require_no_roles(features: list[str], target: str, strata: list[str]) -> None:
+    if target in features:
+        raise InputError(
+            f"the target {target!r} is also among the features; leave it out of columns, or the "
+            "search would find the outcome in itself."
+        )
+    if both := [name for name in features if name in strata]:
+        raise InputError(
+            f"{listed(both)} cannot be a stratum and a feature at once: within a stratum it is "
+            "constant. Leave it out of columns or of strata."
+        )
+
+
+def _with_roles(
+    series: dict[str, Any], roles: Sequence[str], missing: str
+) -> tuple[dict[str, Any], list[str]]:
+    """Leave out rows without target or stratum if asked to; return the columns and a note."""
     if missing != "drop":
-        return None
-    complete: NDArray[np.bool_] | None = None
-    for name in names:
-        column = read_column(series[name], name)
-        if column.missing is not None:
-            complete = ~column.missing if complete is None else complete & ~column.missing
-    return complete
+        return series, []
+    columns = [read_column(series[name], name) for name in roles]
+    holes = [column.missing for column in columns if column.missing is not None]
+    if not holes:
+        return series, []
+    complete = ~np.logical_or.reduce(holes)
+    found = listed(
+        [f"{column.name} ({column.n_missing:,})" for column in columns if column.n_missing]
+    )
+    if not complete.any():
+        raise InputError(
+            f"no row of {len(complete):,} has a value of the target and of every stratum: missing "
+            f"in {found}. Choose other columns, or fill them."
+        )
+    n_left_out = count_of(int((~complete).sum()), "row")
+    note = f"{n_left_out} left out because target or stratum is missing: {found}."
+    return {name: _kept_rows(values, complete) for name, values in series.items()}, [note]
 
 
 def _kept_rows(values: Any, keep: NDArray[np.bool_]) -> Any:
     """Return some rows of one column of a table, whatever it is made of."""
     import narwhals as nw
 
-    if isinstance(values, np.ndarray):
-        return values[keep]
     if isinstance(values, list | tuple):
         return [value for value, kept in zip(values, keep, strict=True) if kept]
-    return nw.from_native(values, series_only=True, pass_through=False).filter(keep.tolist())
+    series = nw.from_native(values, series_only=True, pass_through=True)
+    if isinstance(series, nw.Series):
+        return series.filter(keep.tolist())
+    if hasattr(values, "isna"):  # a categorical or another array of pandas
+        return values[keep]
+    return np.asanyarray(values)[keep]
 
 
-def _item_names(n_items: int, names: Sequence[str] | None) -> tuple[str, ...]:
-    if names is None:
-        return tuple(f"x{j}" for j in range(n_items))
-    texts = tuple(str(name) for name in names)
-    if len(texts) != n_items:
-        raise InputError(f"item_names has {len(texts):,} names for {n_items:,} columns of X.")
-    if len(set(texts)) != n_items:
-        seen: set[str] = set()
-        repeated = sorted({name for name in texts if name in seen or seen.add(name)})  # type: ignore[func-returns-value]
+def _read_roles(
+    series: Mapping[str, Any], roles: Sequence[str], positive: Any
+) -> tuple[NDArray[np.bool_], tuple[str, str], Strata]:
+    """Return cases, class names and strata; `roles` are the target and then the strata."""
+    target, *strata = roles
+    y, classes = encode_target(series[target], positive, target)
+    covariates = [series[name] for name in strata]
+    covariate = encode_strata(covariates or None, len(y), names=strata or None)
+    require_informative(covariate, y)
+    return y, classes, covariate
+
+
+def _require_names(names: Sequence[str], n_items: int) -> None:
+    if len(names) != n_items:
         raise InputError(
-            f"duplicate item names: {listed(repeated)}; give every column its own name."
+            f"item_names has {count_of(len(names), 'name')} for {count_of(n_items, 'column')} of "
+            "X; give one name a column."
         )
-    return texts
+    if repeated := [name for name, count in Counter(names).items() if count > 1]:
+        raise InputError(
+            f"duplicate item names: {listed(repeated)}; give every column of X its own name."
+        )
 
 
 def _warn_of_leaks(problem: Problem) -> None:
     """Warn of items that are the outcome, or its opposite, in another column."""
     table = problem.table
-    if table.n_items == 0:
+    counts = np.bitwise_count(table.columns).sum(axis=1, dtype=np.int64)
+    n_cases = problem.n_cases
+    alike = np.flatnonzero((counts == n_cases) | (counts == table.n_rows - n_cases))
+    differs = np.bitwise_count(table.columns[alike] ^ table.cases).sum(axis=1, dtype=np.int64)
+    leaks = alike[(differs == 0) | (differs == table.n_rows)]
+    if len(leaks) == 0:
         return
-    differs = np.bitwise_count(table.columns ^ table.cases).sum(axis=1)
-    leaks = np.flatnonzero((differs == 0) | (differs == table.n_rows))
-    if len(leaks):
-        warnings.warn(
-            f"{listed([problem.item_names[j] for j in leaks])} says exactly what the target "
-            f"{problem.target_name!r} says, row by row; if it is the outcome under another name, "
-            "exclude it.",
-            DataWarning,
-            stacklevel=4,
-        )
+    warnings.warn(
+        f"{listed([problem.item_names[j] for j in leaks])}: row by row the same as the target "
+        f"{problem.target_name!r}, or its opposite. If this is the outcome under another name, "
+        "exclude it.",
+        DataWarning,
+        stacklevel=4,
+    )
 
 
 class _ProgressBar:
@@ -447,8 +498,13 @@ class _ProgressBar:
     def __init__(self) -> None:
         from tqdm import tqdm
 
+        # miniters=0: the counts go on while the share of finished root items stands still.
         self._bar: Any = tqdm(
-            total=1.0, delay=1.0, bar_format="{l_bar}{bar}| {elapsed}{postfix}", leave=False
+            total=1.0,
+            delay=1.0,
+            miniters=0,
+            leave=False,
+            bar_format="{percentage:3.0f}%|{bar}| {elapsed}{postfix}",
         )
 
     def __enter__(self) -> Callable[[SearchProgress], None]:
@@ -459,8 +515,9 @@ class _ProgressBar:
 
     def _show(self, progress: SearchProgress) -> None:
         half = 0.0 if progress.stage == "threshold" else 0.5
-        self._bar.n = half + progress.fraction_done / 2
         self._bar.set_postfix_str(
             f"{progress.visited:,} visited, {progress.testable:,} testable, "
             f"threshold {progress.threshold:.2g}",
+            refresh=False,  # `update` is what keeps to the delay
         )
+        self._bar.update(half + progress.fraction_done / 2 - self._bar.n)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import TypeVar
 
 import joblib
@@ -66,7 +67,7 @@ def root_chunks(n_roots: int, n_workers: int) -> list[tuple[int, int]]:
     """
     n_chunks = max(1, min(n_roots, 64 if n_workers == 1 else 64 * n_workers))
     borders = [round(n_roots * i / n_chunks) for i in range(n_chunks + 1)]
-    return [(a, b) for a, b in zip(borders[:-1], borders[1:], strict=True) if b > a]
+    return [(a, b) for a, b in pairwise(borders) if b > a]
 
 
 def run_watched(

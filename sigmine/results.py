@@ -542,7 +542,8 @@ def asymptotic_concerns(results: PatternResults) -> str | None:
     if refuted:
         signs.append(
             f"{refuted:,} of the {len(results):,} significant patterns "
-            f"{'has' if refuted == 1 else 'have'} an exact p-value above the threshold {format_pvalue(results.corrected_threshold, plain=True)}"
+            f"{'has' if refuted == 1 else 'have'} an exact p-value above the threshold "
+            f"{format_pvalue(results.corrected_threshold, plain=True)}"
         )
     if not signs:
         return None

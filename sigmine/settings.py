@@ -61,8 +61,9 @@ class SearchSettings:
     max_length: int | None = None
 
     def __post_init__(self) -> None:
-        if isinstance(self.alpha, bool) or not isinstance(self.alpha, Real):
-            raise InputTypeError(f"alpha={self.alpha!r} is not a number; give one in (0, 1).")
+        alpha: Any = self.alpha
+        if isinstance(alpha, bool) or not isinstance(alpha, Real):
+            raise InputTypeError(f"alpha={alpha!r} is not a number; give one in (0, 1).")
         if not 0 < self.alpha < 1:
             raise InputError(
                 f"alpha={self.alpha!r} is not in (0, 1); 0.05 is the usual family-wise error rate."

@@ -1,7 +1,7 @@
 r"""The Cochran-Mantel-Haenszel test with its chi-squared approximation.
 
-Notation, per stratum k of K: n_k rows, n1_k cases, n0_k = n_k - n1_k, g_k = n1_k / n_k, x_k carriers
-of the itemset; a is the number of carriers that are cases, over all strata.
+Notation, per stratum k of K: n_k rows, n1_k cases, n0_k = n_k - n1_k, g_k = n1_k / n_k, x_k
+carriers of the itemset; a is the number of carriers that are cases, over all strata.
 
 .. math::
 
@@ -30,7 +30,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import log_ndtr, ndtr
 
-from .._jit import njit, njit_leaf
+from .._jit import njit, njit_inline, njit_leaf
 from ._arrays import LN10, as_cases, as_margins, as_support, check_alternative
 
 __all__ = [
@@ -113,7 +113,7 @@ def null_moments(x: NDArray[np.int64], margins: NDArray[np.float64]) -> tuple[fl
     return mean, variance
 
 
-@njit_leaf
+@njit_inline
 def maximum_statistic(
     x: NDArray[np.int64], margins: NDArray[np.float64], up: int, down: int
 ) -> float:

@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .._jit import njit, njit_leaf
+from .._jit import njit, njit_inline, njit_leaf
 from ._arrays import (
     LN10,
     as_cases,
@@ -110,7 +110,7 @@ def _negative_log_extreme(n: int, n1: int) -> NDArray[np.float64]:
     return table
 
 
-@njit_leaf
+@njit_inline
 def minimum_evidence_exact(
     x: NDArray[np.int64], tables: NDArray[np.float64], offset: NDArray[np.int64], side: int
 ) -> float:
@@ -168,9 +168,11 @@ def log_pvalue_exact(
     if side == MINLIKE:
         total, tied = point_pvalue_sum(a, x, margins)
         if mid:
-            return math.log(max(math.exp(total) - 0.5 * math.exp(tied), 0.0)) if (
-                total > -600.0
-            ) else total + math.log1p(-0.5 * math.exp(tied - total))
+            return (
+                math.log(max(math.exp(total) - 0.5 * math.exp(tied), 0.0))
+                if (total > -600.0)
+                else total + math.log1p(-0.5 * math.exp(tied - total))
+            )
         return total
     lower, upper, point = log_tails(a, x, margins)
     if mid:

@@ -4,8 +4,8 @@ The search compares evidence, never p-values: the asymptotic test's evidence is 
 the direction of the alternative), the exact test's is -log p. So the inner loops need neither an
 incomplete gamma function nor a logarithm; thresholds are converted once, outside.
 
-Kernels choose the test by a small integer (the first of `TestTables.choice`), because numba does not cache
-kernels that take functions as arguments.
+Kernels choose the test by a small integer (the first of `EvidenceTables.choice`), because numba does
+not cache kernels that take functions as arguments.
 """
 
 from __future__ import annotations
@@ -17,18 +17,19 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtri, ndtri_exp
 
-from .._jit import njit, njit_leaf
+from .._jit import njit, njit_inline, njit_leaf
 from ..settings import SearchSettings
 from . import cmh, cmh_exact
+from .hypergeometric import plain_tails
 
 __all__ = [
     "ASYMPTOTIC",
     "EXACT",
-    "TestTables",
+    "EvidenceTables",
     "build_tables",
     "evidence_of_log_pvalue",
-    "is_significant",
     "log_pvalue_of_evidence",
+    "may_be_below",
     "minimum_evidence",
     "minimum_evidence_bound",
     "minimum_evidences",
@@ -36,10 +37,10 @@ __all__ = [
 ]
 
 ASYMPTOTIC, EXACT = 0, 1
-KIND, SIDE, EXCESS, DEFICIT = 0, 1, 2, 3  # entries of TestTables.choice
+KIND, SIDE, EXCESS, DEFICIT = 0, 1, 2, 3  # entries of EvidenceTables.choice
 
 
-class TestTables(NamedTuple):
+class EvidenceTables(NamedTuple):
     """Everything about the test that kernels need, as plain arrays.
 
     Attributes
@@ -55,15 +56,15 @@ class TestTables(NamedTuple):
         Where stratum k starts in those.
     """
 
-    __test__ = False  # not a test class, whatever its name suggests to pytest
-
     choice: NDArray[np.int64]
     margins: NDArray[np.float64]
     extremes: NDArray[np.float64]
     offset: NDArray[np.int64]
 
 
-def build_tables(sizes: ArrayLike, case_sizes: ArrayLike, settings: SearchSettings) -> TestTables:
+def build_tables(
+    sizes: ArrayLike, case_sizes: ArrayLike, settings: SearchSettings
+) -> EvidenceTables:
     """Prepare the look-up tables of a test for given strata.
 
     Parameters
@@ -75,7 +76,7 @@ def build_tables(sizes: ArrayLike, case_sizes: ArrayLike, settings: SearchSettin
 
     Returns
     -------
-    TestTables
+    EvidenceTables
         The exact test's tables hold 2 (n + K) numbers; the asymptotic test leaves them empty.
     """
     n = np.ascontiguousarray(sizes, dtype=np.float64)
@@ -91,7 +92,7 @@ def build_tables(sizes: ArrayLike, case_sizes: ArrayLike, settings: SearchSettin
         int(settings.alternative != "less"),
         int(settings.alternative != "greater"),
     )
-    return TestTables(
+    return EvidenceTables(
         choice=np.array(choice, dtype=np.int64),
         margins=cmh.margins_matrix(n, n1, settings.variance),
         extremes=extremes,
@@ -99,7 +100,7 @@ def build_tables(sizes: ArrayLike, case_sizes: ArrayLike, settings: SearchSettin
     )
 
 
-@njit_leaf
+@njit_inline
 def minimum_evidence(
     x: NDArray[np.int64],
     choice: NDArray[np.int64],
@@ -154,7 +155,7 @@ def _minimum_evidences(
 
 
 def minimum_evidences(
-    support: NDArray[np.int64], tables: TestTables, *, bound: bool = False
+    support: NDArray[np.int64], tables: EvidenceTables, *, bound: bool = False
 ) -> NDArray[np.float64]:
     """Return the evidence of the smallest p-value that each row of margins can attain.
 
@@ -162,7 +163,7 @@ def minimum_evidences(
     ----------
     support : ndarray of int64, shape (n_patterns, n_strata)
         Carriers by stratum.
-    tables : TestTables
+    tables : EvidenceTables
         The test.
     bound : bool, default=False
         The largest value over all x' <= x instead.
@@ -177,31 +178,97 @@ def minimum_evidences(
     return out
 
 
-@njit_leaf
-def is_significant(
-    a: int,
-    x: NDArray[np.int64],
+@njit
+def _below_asymptotic(
+    support: NDArray[np.int64],
+    cases: NDArray[np.int64],
     choice: NDArray[np.int64],
     margins: NDArray[np.float64],
     root: float,
-    log_threshold: float,
-) -> bool:
-    """Say whether the p-value of a pattern is at most the threshold.
-
-    `root` is the threshold on the signed root of the statistic (asymptotic test),
-    `log_threshold` its log p-value (exact test).
-    """
-    if choice[KIND] == ASYMPTOTIC:
-        mean, variance = cmh.null_moments(x, margins)
+    out: NDArray[np.bool_],
+) -> None:
+    for i in range(cases.shape[0]):
+        mean, variance = cmh.null_moments(support[i], margins)
         if variance <= 0.0:
-            return log_threshold >= 0.0
-        z = (a - mean) / math.sqrt(variance)
+            out[i] = False
+            continue
+        z = (cases[i] - mean) / math.sqrt(variance)
         if choice[EXCESS] and choice[DEFICIT]:
             z = abs(z)
         elif choice[DEFICIT]:
             z = -z
-        return z >= root
-    return cmh_exact.log_pvalue_exact(a, x, margins, choice[SIDE], False) <= log_threshold
+        out[i] = z >= root
+
+
+@njit
+def _below_exact(
+    support: NDArray[np.int64],
+    cases: NDArray[np.int64],
+    choice: NDArray[np.int64],
+    margins: NDArray[np.float64],
+    extremes: NDArray[np.float64],
+    offset: NDArray[np.int64],
+    threshold: float,
+    out: NDArray[np.bool_],
+) -> None:
+    longest = 2
+    for k in range(margins.shape[1]):
+        longest += int(margins[cmh.SIZE, k])
+    work = np.empty((3, longest), dtype=np.float64)
+    side = choice[SIDE]
+    for i in range(cases.shape[0]):
+        below, above = plain_tails(
+            cases[i], support[i], margins, extremes, offset, work[0], work[1], work[2]
+        )
+        p = min(below, above)  # minlike: at least the tail that starts at a
+        if side == cmh_exact.CENTRAL:
+            p *= 2.0
+        elif side == cmh_exact.GREATER:
+            p = above
+        elif side == cmh_exact.LESS:
+            p = below
+        out[i] = p <= threshold
+
+
+def may_be_below(
+    support: NDArray[np.int64],
+    cases: NDArray[np.int64],
+    tables: EvidenceTables,
+    log_threshold: float,
+    settings: SearchSettings,
+) -> NDArray[np.bool_]:
+    """Pick out, fast, every pattern whose p-value is at most a threshold, and hardly any other.
+
+    Parameters
+    ----------
+    support : ndarray of int64, shape (n_patterns, n_strata)
+        Carriers by stratum.
+    cases : ndarray of int64, shape (n_patterns,)
+        Carriers that are cases.
+    tables : EvidenceTables
+        The test.
+    log_threshold : float
+        Log p-value.
+    settings : SearchSettings
+        The alternative.
+
+    Returns
+    -------
+    ndarray of bool, shape (n_patterns,)
+        True for every pattern with a p-value up to the threshold; those slightly above it, and for
+        "minlike" up to twice as high, may be True as well.
+    """
+    out = np.empty(len(cases), dtype=np.bool_)
+    choice, margins, extremes, offset = tables
+    if choice[KIND] == ASYMPTOTIC:
+        root = float(root_of_log_pvalue(min(log_threshold, 0.0), settings.alternative))
+        root -= 1e-9 * max(1.0, abs(root))
+        _below_asymptotic(support, cases, choice, margins, root, out)
+        return out
+    # The absolute error of the tails is far below 1e-15, so what matters is always let through.
+    threshold = math.exp(log_threshold) * (1.0 + 1e-6) + 1e-15
+    _below_exact(support, cases, choice, margins, extremes, offset, threshold, out)
+    return out
 
 
 def log_pvalue_of_evidence(

@@ -70,8 +70,9 @@ def format_pvalue(
 
 def _significant(value: float, digits: int) -> str:
     """Write a number in [0.001, 1] with `digits` significant digits and no exponent."""
-    decimals = digits - 1 - math.floor(math.log10(value))
-    text = f"{value:.{decimals}f}"
+    exponent = int(f"{value:.{digits - 1}e}".partition("e")[2])  # after rounding: 0.0996 is 0.10
+    decimals = digits - 1 - exponent
+    text = f"{value:.{max(0, decimals)}f}"
     return "1" if float(text) >= 1 else text
 
 

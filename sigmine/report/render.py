@@ -28,7 +28,8 @@ MAX_STRATA_ROWS = 40  # of the data section: the largest
 MAX_NAMES = 30  # of dropped items listed for one reason
 SHOWN_ITEMS = 12  # of a closed itemset; the rest is counted
 _COMPARISON_KINDS = ("significant either way", "only without it", "only with it")
-_MARKDOWN_SPECIAL = "\\`*_{}[]<>()#+!|~&$"
+_MARKDOWN_SPECIAL = "\\`*_[]#|~$"
+_ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}  # not every Markdown lets these be escaped
 
 
 @lru_cache(maxsize=2)
@@ -143,7 +144,7 @@ def _implied(pattern: Sequence[str], generator: Sequence[str]) -> list[str]:
 def _markdown(text: Any) -> str:
     """Escape a string for a paragraph or a table cell of Markdown, on one line."""
     flat = " ".join(str(text).split())
-    return "".join(f"\\{c}" if c in _MARKDOWN_SPECIAL else c for c in flat)
+    return "".join(f"\\{c}" if c in _MARKDOWN_SPECIAL else _ENTITIES.get(c, c) for c in flat)
 
 
 def _context(summary: dict[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from .summarize import FORMAT, FORMAT_VERSION
 __all__ = ["SCHEMA", "load_summary", "validate"]
 
 MAX_COUNT = 2**63 - 1
+LARGEST = sys.float_info.max
 
 _KINDS = {
     "text": "a string",
@@ -233,7 +235,7 @@ def _fit_leaf(value: Any, kind: str, where: str) -> Any:
     if name == "number" and value in ("inf", "-inf"):
         return math.inf if value == "inf" else -math.inf
     if name == "number" and type(value) in (int, float):
-        if abs(value) <= 1.8e308:
+        if abs(value) <= LARGEST:
             return float(value)
     elif (
         (name == "text" and isinstance(value, str))

@@ -164,10 +164,11 @@ def _same(results: PatternResults, noun: str) -> str:
 def _question(results: PatternResults) -> str:
     problem = results.problem
     how = {"two-sided": "more or less often", "greater": "more often", "less": "less often"}
+    among = "" if problem.table.n_strata == 1 else f", among {_same(results, 'rows')}"
     return (
         f"Which combinations of the {count_of(len(problem.item_names), 'item')} go together with "
-        f"{_outcome_name(results)} {how[results.settings.alternative]} than chance explains, "
-        f"among {_same(results, 'rows')}?"
+        f"{_outcome_name(results)} {how[results.settings.alternative]} than chance explains"
+        f"{among}?"
     )
 
 

@@ -7,11 +7,9 @@ from numpy.typing import NDArray
 
 from .._jit import njit
 from ..bitset import is_subset, popcount
+from .layout import PATH, SUPPORT
 
 __all__ = ["is_first_description"]
-
-_SUPPORT = 1  # column of an item's ones in the info of root items
-_PATH = 4  # column of the item of a frame in the levels
 
 
 @njit
@@ -34,17 +32,17 @@ def is_first_description(
     path = np.empty(size, dtype=np.int64)
     for i in range(size):
         place = i
-        while place > 0 and path[place - 1] > levels[i, _PATH]:
+        while place > 0 and path[place - 1] > levels[i, PATH]:
             path[place] = path[place - 1]
             place -= 1
-        path[place] = levels[i, _PATH]
+        path[place] = levels[i, PATH]
     support = 0
     for w in range(n_words):
         support += popcount(words[at, w])
     closure = np.empty(columns.shape[0], dtype=np.int64)
     n_closure = 0
     for j in range(columns.shape[0]):
-        if root_info[j, _SUPPORT] < support:  # supports fall: nothing behind can cover the rows
+        if root_info[j, SUPPORT] < support:  # supports fall: nothing behind can cover the rows
             break
         if is_subset(words, at, columns, j):
             closure[n_closure] = j

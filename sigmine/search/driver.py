@@ -21,26 +21,23 @@ from ..association import cmh, cmh_exact
 from ..association.evidence import (
     log_pvalue_of_evidence,
     minimum_evidences,
-    root_of_log_pvalue,
 )
 from ..parallel import count_workers, root_chunks, run_watched
 from ..problem import Problem
 from ..settings import SearchSettings
 from .describe import describe_patterns
-from .itemsets import Collector, Control, Goal, lowered, search_roots
+from .itemsets import lowered
+from .layout import ALIVE, GRID, LEVEL, Control, Goal, Ladder
 from .outcome import ProgressCallback, SearchOutcome, SearchProgress
 from .prepare import prepare
 from .testability import (
-    ALIVE,
-    GRID,
-    LEVEL,
     TIE_TOLERANCE,
     Critical,
-    Ladder,
     build_ladder,
     climb,
     solve_critical,
 )
+from .worker import Findings, Worker
 
 __all__ = ["search_patterns"]
 
@@ -48,7 +45,7 @@ T = TypeVar("T")
 
 _MARGIN = 1e-6  # in evidence, around the critical bucket: far above rounding, far below its width
 _SAMPLE_SIZE = 20_000
-_COUNT = Goal(0, np.zeros(5))
+_COUNT = Goal(0, np.zeros(2))
 
 
 def search_patterns(
@@ -153,11 +150,11 @@ class _Search:
 
     def find_threshold(self) -> Ladder:
         """Run the first pass; return the ladder with the counts of all workers."""
-        nothing = _new_collector((0, 0, 0, 0), self.table.n_strata)
 
         def work(control: Control, ladder: Ladder, chunks: Iterator[tuple[int, int]]) -> None:
+            worker = Worker(self.data, ladder, control, _COUNT)
             for first, last in chunks:
-                search_roots(first, last, self.data, ladder, control, _COUNT, nothing)
+                worker.run(first, last)
 
         ladders = [build_ladder(self.settings) for _ in range(self.n_workers)]
         self._run_pass("threshold", work, ladders)
@@ -168,71 +165,54 @@ class _Search:
         for ladder in ladders:
             total.counts[level:] += ladder.counts[level:]
         total.state[LEVEL], total.state[ALIVE] = level, total.counts.sum()
-        climb(*total)
+        climb(total)
         return total
 
     def collect(self, ladder: Ladder) -> SearchOutcome:
         """Run the second pass at the threshold of `ladder` and put the answer together."""
-        goal = self._goal(ladder)
-        # What a worker will find is known to about a bucket, but for the significant patterns.
-        level = int(ladder.state[LEVEL])
-        n_critical = int(ladder.counts[max(0, level - 1) : level + 2].sum()) + 64
-        n_sample = 2 * int(ladder.state[ALIVE]) // goal.stride + 256
-        capacity = (4096, 32768, n_critical, n_sample)
-
-        def work(
-            control: Control, ladder: Ladder, chunks: Iterator[tuple[int, int]]
-        ) -> Collector:
-            collector = _new_collector(capacity, self.table.n_strata)
-            for first, last in chunks:
-                fill, visited = collector.fill.copy(), int(control.visited[0])
-                search_roots(first, last, self.data, ladder, control, goal, collector)
-                if _is_too_short(collector):  # now the lengths are known: this chunk once more
-                    collector = _enlarged(collector, fill)
-                    control.visited[0] = visited
-                    search_roots(first, last, self.data, ladder, control, goal, collector)
-            return _trimmed(collector)
-
-        parts, visited = self._run_pass("collect", work, [ladder] * self.n_workers)
-        return self._outcome(ladder, goal, parts, visited)
-
-    def _goal(self, ladder: Ladder) -> Goal:
-        """Say what the second pass collects, given the ladder after the first."""
-        level, alive, grid = (int(v) for v in ladder.state)
-        edges = ladder.edges
+        level, alive, grid = ladder.state.tolist()
+        edges, counts = ladder.edges, ladder.counts
         cut = float(edges[level]) - (0.0 if grid else _MARGIN)
         end = -math.inf if grid else math.inf
         if not grid and level + 1 < len(edges):
             end = float(edges[level + 1]) + _MARGIN
         # m(delta*) is at least what lies beyond the bucket after the critical one, whatever the
         # ties at its border: no threshold can come out above this one.
-        surely = alive if grid else int(ladder.counts[level + 2 :].sum())
+        surely = alive if grid else int(counts[level + 2 :].sum())
         log_threshold = math.log(self.settings.alpha / max(1, surely)) + TIE_TOLERANCE
-        root = float(root_of_log_pvalue(min(log_threshold, 0.0), self.settings.alternative))
-        root -= 1e-9 * max(1.0, abs(root))
-        return Goal(
-            stride=max(1, -(-alive // _SAMPLE_SIZE)),
-            marks=np.array([cut, lowered(cut), end, root, log_threshold]),
-        )
+        stride = max(1, -(-alive // _SAMPLE_SIZE))
+        goal = Goal(1, np.array([cut, lowered(cut)]))
+        tables = self.data.tables
 
-    def _solve(self, ladder: Ladder, parts: list[Collector]) -> Critical:
+        def work(control: Control, ladder: Ladder, chunks: Iterator[tuple[int, int]]) -> Findings:
+            findings = Findings(tables, self.settings, end, log_threshold, stride)
+            worker = Worker(self.data, ladder, control, goal)
+            for first, last in chunks:
+                worker.run(first, last, findings.take)
+            return findings
+
+        parts, visited = self._run_pass("collect", work, [ladder] * self.n_workers)
+        return self._outcome(self._solve(ladder, parts), parts, visited, 1.0 / stride)
+
+    def _solve(self, ladder: Ladder, parts: list[Findings]) -> Critical:
         """Return the final threshold."""
-        n_beyond = sum(int(part.fill[4]) for part in parts)
+        n_beyond = sum(part.n_beyond for part in parts)
         if ladder.state[GRID]:
             level = int(ladder.state[LEVEL])
-            edge = float(ladder.edges[level])
-            return Critical(n_beyond, math.log(self.settings.alpha / ladder.room[level]), edge)
-        values = _joined([part.critical for part in parts], np.float64)
-        least = min((float(part.least_beyond[0]) for part in parts), default=math.inf)
+            log_edge = math.log(self.settings.alpha / ladder.room[level])
+            return Critical(n_beyond, log_edge, float(ladder.edges[level]))
+        values = np.concatenate([part.critical for part in parts])
+        least = min(part.least_beyond for part in parts)
         return solve_critical(values, n_beyond, least, self.settings)
 
     def _outcome(
-        self, ladder: Ladder, goal: Goal, parts: list[Collector], visited: int
+        self, solution: Critical, parts: list[Findings], visited: int, fraction: float
     ) -> SearchOutcome:
-        solution = self._solve(ladder, parts)
+        """Keep what is significant at the final threshold, with its rows and its closed itemset."""
         corrected = self.settings.alpha / max(1, solution.n_testable)
-        paths = _joined([part.items for part in parts], np.int64)
-        ends = np.cumsum(_joined([np.diff(part.ends, prepend=0) for part in parts], np.int64))
+        found = [part.paths for part in parts]
+        paths = np.concatenate([path for path, _ in found])
+        ends = np.cumsum(np.concatenate([lengths for _, lengths in found]))
         support, cases, closures, closure_ends = describe_patterns(
             self.data.columns, self.data.info, self.table, paths, ends
         )
@@ -243,8 +223,9 @@ class _Search:
         ]
         # A fixed order, whatever the workers did: by the closed itemset.
         keep = sorted(np.flatnonzero(significant), key=lambda i: sorted(closed[i].tolist()))
-        sample = _joined([p.sample_support for p in parts], np.int64, self.table.n_strata)
-        sample_cases = _joined([p.sample_cases for p in parts], np.int64)
+        samples = [part.sample for part in parts]
+        sample = np.concatenate([rows for rows, _ in samples])
+        sample_cases = np.concatenate([counts for _, counts in samples])
         order = np.lexsort((sample_cases, *sample.T[::-1]))
         return SearchOutcome(
             n_visited=visited,
@@ -262,7 +243,7 @@ class _Search:
             support_cases=cases[keep],
             sample_support=sample[order],
             sample_cases=sample_cases[order],
-            sample_fraction=1.0 / goal.stride,
+            sample_fraction=fraction,
             seconds=time.perf_counter() - self.started,
         )
 
@@ -292,69 +273,6 @@ class _Search:
                 *margins, alternative=settings.alternative, variance=settings.variance
             )
         return np.asarray(testable & (log_p <= math.log(corrected) + TIE_TOLERANCE))
-
-
-def _new_collector(capacity: tuple[int, ...], n_strata: int) -> Collector:
-    patterns, items, critical, sample = capacity
-    return Collector(
-        fill=np.zeros(5, dtype=np.int64),
-        items=np.empty(items, dtype=np.int64),
-        ends=np.empty(patterns, dtype=np.int64),
-        critical=np.empty(critical, dtype=np.float64),
-        least_beyond=np.full(1, np.inf),
-        sample_support=np.empty((sample, n_strata), dtype=np.int64),
-        sample_cases=np.empty(sample, dtype=np.int64),
-    )
-
-
-def _is_too_short(collector: Collector) -> bool:
-    patterns, items, critical, sample = collector.fill[:4].tolist()
-    return bool(
-        patterns > len(collector.ends)
-        or items > len(collector.items)
-        or critical > len(collector.critical)
-        or sample > len(collector.sample_cases)
-    )
-
-
-def _enlarged(collector: Collector, fill: NDArray[np.int64]) -> Collector:
-    """Return a collector with room to spare that holds what was there when `fill` was noted."""
-    lengths = np.maximum(
-        2 * collector.fill[:4],
-        [
-            len(collector.ends),
-            len(collector.items),
-            len(collector.critical),
-            len(collector.sample_cases),
-        ],
-    )
-    larger = _new_collector(tuple(lengths.tolist()), collector.sample_support.shape[1])
-    larger.fill[:] = fill
-    patterns, items, critical, sample = fill[:4].tolist()
-    larger.ends[:patterns] = collector.ends[:patterns]
-    larger.items[:items] = collector.items[:items]
-    larger.critical[:critical] = collector.critical[:critical]
-    larger.sample_support[:sample] = collector.sample_support[:sample]
-    larger.sample_cases[:sample] = collector.sample_cases[:sample]
-    larger.least_beyond[:] = collector.least_beyond  # what this chunk found, it will find again
-    return larger
-
-
-def _trimmed(collector: Collector) -> Collector:
-    """Return the collector with copies of the filled parts only."""
-    patterns, items, critical, sample = collector.fill[:4].tolist()
-    return collector._replace(
-        items=collector.items[:items].copy(),
-        ends=collector.ends[:patterns].copy(),
-        critical=collector.critical[:critical].copy(),
-        sample_support=collector.sample_support[:sample].copy(),
-        sample_cases=collector.sample_cases[:sample].copy(),
-    )
-
-
-def _joined(arrays: list[NDArray[T]], dtype: type, *shape: int) -> NDArray[T]:  # type: ignore[type-var]
-    """Concatenate, also when there is nothing."""
-    return np.concatenate([np.empty((0, *shape), dtype=dtype), *arrays])
 
 
 def _pieces(flat: NDArray[np.int64], ends: NDArray[np.int64]) -> list[NDArray[np.int64]]:

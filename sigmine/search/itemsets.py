@@ -15,154 +15,65 @@ excluded; a row set is counted on the path that is its first shortest descriptio
 
 Kernels take plain arrays and row numbers, not tuples of arrays and slices: taking an array out of a
 tuple or making a slice touches its reference count, atomically, and that was half of the run time.
+For the same reason the state of a search lives in arrays: a kernel returns when it needs a longer
+stack or an empty buffer, and goes on from there when it is called again.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 from numpy.typing import NDArray
 
-from .._jit import njit, njit_leaf
-from ..association.evidence import (
-    TestTables,
-    is_significant,
-    minimum_evidence,
-    minimum_evidence_bound,
-)
+from .._jit import njit_inline, njit_leaf
+from ..association.evidence import minimum_evidence, minimum_evidence_bound
 from ..bitset import count_segments, is_subset, popcount
 from .description import is_first_description
-from .testability import ALIVE, GRID, LEVEL, Ladder, bucket_of, climb
+from .layout import (
+    ALIVE,
+    AT,
+    BOUND,
+    BUFFER_FULL,
+    CARRIER_CASES,
+    CUT,
+    DEPTH,
+    DONE,
+    END,
+    EVIDENCE,
+    EXCLUDING_END,
+    GRID,
+    ITEM,
+    KEY,
+    LAST_ROOT,
+    LEAST,
+    LENGTH,
+    LEVEL,
+    MAX_LENGTH,
+    MIN_SUPPORT,
+    N_ITEMS,
+    N_PATTERNS,
+    PATH,
+    PRUNE,
+    ROOT,
+    STACK_SHORT,
+    START,
+    SUPPORT,
+)
+from .testability import bucket_of, climbed
 
-__all__ = ["Collector", "Control", "Goal", "SearchData", "lowered", "search_roots"]
+__all__ = ["lowered", "room_needed", "search_subtrees"]
 
 _SLACK = 1e-9  # relative: evidence this close below a cut counts as reaching it
 _UNKNOWN = np.inf  # bound of a row set that was testable when it was made: not computed yet
 _THIN_FROM = 4  # children from which on it pays to thin out the list of excluding items
 
-# Columns of the arrays that describe the candidates of a frame, and the frames.
-ITEM, SUPPORT = 0, 1
-EVIDENCE, BOUND = 0, 1
-START, END, AT, EXCLUDING_END, PATH = 0, 1, 2, 3, 4
-# Entries of small arrays.
-MIN_SUPPORT, MAX_LENGTH = 0, 1
-CUT, PRUNE, CRITICAL_END, ROOT, LOG_THRESHOLD = 0, 1, 2, 3, 4
-N_PATTERNS, N_ITEMS, N_CRITICAL, N_SAMPLE, N_BEYOND = 0, 1, 2, 3, 4
 
-
-class SearchData(NamedTuple):
-    """What the kernel reads; items in order of falling support.
-
-    Attributes
-    ----------
-    columns : ndarray of uint64, shape (n_items, n_words)
-        Distinct, none empty, none full.
-    info : ndarray of int64, shape (n_items, 2)
-        Number of each item and its ones.
-    score : ndarray of float64, shape (n_items, 2)
-        Minimum evidence of each item, and its bound over supersets.
-    cases : ndarray of uint64, shape (n_words,)
-    segments : ndarray of int64, shape (n_segments, 2)
-    masks : ndarray of uint64, shape (n_segments,)
-        As in `sigmine.bitset.BitTable`.
-    limit : ndarray of float64, shape (n_rows + 1,)
-        An upper bound of the evidence of any row set with that many rows; non-decreasing.
-    sizes_asked : ndarray of int64, shape (2,)
-        Fewest rows; most items of a description, 0 for no limit.
-    tables : TestTables
-        The test.
-    """
-
-    columns: NDArray[np.uint64]
-    info: NDArray[np.int64]
-    score: NDArray[np.float64]
-    cases: NDArray[np.uint64]
-    segments: NDArray[np.int64]
-    masks: NDArray[np.uint64]
-    limit: NDArray[np.float64]
-    sizes_asked: NDArray[np.int64]
-    tables: TestTables
-
-
-class Control(NamedTuple):
-    """What the kernel shares with the thread that watches it.
-
-    Attributes
-    ----------
-    stop : ndarray of int64, shape (1,)
-        Set to 1 to end the search within a few nodes.
-    visited : ndarray of int64, shape (1,)
-        Nodes visited by this worker.
-    most : ndarray of float64, shape (1,)
-        Largest evidence among them.
-    shared : ndarray of int64, shape (n_buckets,)
-        Counts of all workers together, for pruning only. Increments are not atomic: one may get
-        lost, never invented, so the bound on the threshold that they give stays valid.
-    """
-
-    stop: NDArray[np.int64]
-    visited: NDArray[np.int64]
-    most: NDArray[np.float64]
-    shared: NDArray[np.int64]
-
-
-class Goal(NamedTuple):
-    """What a pass is for.
-
-    Attributes
-    ----------
-    stride : int
-        0: the first pass, only count. Otherwise collect, and put one testable hypothesis in so
-        many into the sample.
-    marks : ndarray of float64, shape (5,)
-        Of the second pass: evidence from which on a hypothesis is collected; the same less
-        rounding errors, below which a subtree is pruned; evidence below which its exact value is
-        kept (-inf with a grid); and a p-value threshold that the final one cannot exceed, as a
-        signed root and as log p.
-    """
-
-    stride: int
-    marks: NDArray[np.float64]
-
-
-class Collector(NamedTuple):
-    """Where the second pass writes. If a buffer is too short, `fill` says how long it must be.
-
-    Attributes
-    ----------
-    fill : ndarray of int64, shape (5,)
-        Patterns, items of patterns, critical values, sampled row sets, hypotheses beyond the
-        critical bucket.
-    items : ndarray of int64
-        Paths of the patterns, one behind the other.
-    ends : ndarray of int64
-        Where each ends.
-    critical : ndarray of float64
-        Evidence of the hypotheses of the critical bucket.
-    least_beyond : ndarray of float64, shape (1,)
-        Smallest evidence beyond the critical bucket.
-    sample_support : ndarray of int64, shape (capacity, n_strata)
-    sample_cases : ndarray of int64, shape (capacity,)
-        The sample.
-    """
-
-    fill: NDArray[np.int64]
-    items: NDArray[np.int64]
-    ends: NDArray[np.int64]
-    critical: NDArray[np.float64]
-    least_beyond: NDArray[np.float64]
-    sample_support: NDArray[np.int64]
-    sample_cases: NDArray[np.int64]
-
-
-@njit_leaf
+@njit_inline
 def lowered(edge: float) -> float:
     """Return an evidence lowered by the rounding errors that evidence may carry."""
     return edge - _SLACK * max(1.0, edge)
 
 
-@njit_leaf
+@njit_inline
 def _expand(
     parent: NDArray[np.uint64],
     parent_info: NDArray[np.int64],
@@ -205,9 +116,7 @@ def _expand(
         evidence = minimum_evidence(counts, choice, margins, extremes, offset)
         bound = _UNKNOWN
         if evidence < cut:
-            bound = minimum_evidence_bound(
-                counts, choice, margins, extremes, offset, cut, scratch
-            )
+            bound = minimum_evidence_bound(counts, choice, margins, extremes, offset, cut, scratch)
             if bound < cut:
                 continue
         info[top, ITEM] = parent_info[j, ITEM]
@@ -218,7 +127,7 @@ def _expand(
     return top
 
 
-@njit_leaf
+@njit_inline
 def _shared_rows(
     parent: NDArray[np.uint64], at: int, columns: NDArray[np.uint64], item: int
 ) -> int:
@@ -229,7 +138,7 @@ def _shared_rows(
     return ones
 
 
-@njit_leaf
+@njit_inline
 def _inherit_excluding(
     columns: NDArray[np.uint64],
     parent: NDArray[np.uint64],
@@ -262,7 +171,7 @@ def _inherit_excluding(
     return top
 
 
-@njit_leaf
+@njit_inline
 def _is_excluded(
     columns: NDArray[np.uint64],
     parent: NDArray[np.uint64],
@@ -284,25 +193,21 @@ def _is_excluded(
     return False
 
 
-@njit
+@njit_leaf
 def _adopt_shared_threshold(
-    edges: NDArray[np.float64],
     room: NDArray[np.float64],
-    counts: NDArray[np.int64],
+    tally: NDArray[np.int64],
     state: NDArray[np.int64],
     shared: NDArray[np.int64],
 ) -> None:
     """Move the threshold to where the counts of all workers put it."""
-    joint = np.empty(3, dtype=np.int64)
-    joint[LEVEL] = state[LEVEL]
-    joint[GRID] = state[GRID]
-    joint[ALIVE] = 0
-    for bucket in range(state[LEVEL], edges.shape[0]):
-        joint[ALIVE] += shared[bucket]
-    climb(edges, room, shared, joint)
-    for bucket in range(state[LEVEL], joint[LEVEL]):
-        state[ALIVE] -= counts[bucket]
-    state[LEVEL] = joint[LEVEL]
+    alive = np.int64(0)
+    for bucket in range(state[LEVEL], room.shape[0]):
+        alive += shared[bucket]
+    level, _ = climbed(room, shared, state[LEVEL], alive, state[GRID])
+    for bucket in range(state[LEVEL], level):
+        state[ALIVE] -= tally[bucket]
+    state[LEVEL] = level
 
 
 @njit_leaf
@@ -317,8 +222,8 @@ def _sample_key(words: NDArray[np.uint64], at: int) -> int:
     return np.int64(key >> np.uint64(2))
 
 
-@njit_leaf
-def _collect(
+@njit_inline
+def _record(
     parent: NDArray[np.uint64],
     at: int,
     evidence: float,
@@ -327,89 +232,41 @@ def _collect(
     cases: NDArray[np.uint64],
     segments: NDArray[np.int64],
     masks: NDArray[np.uint64],
-    choice: NDArray[np.int64],
-    margins: NDArray[np.float64],
     counts: NDArray[np.int64],
-    stride: int,
-    marks: NDArray[np.float64],
     fill: NDArray[np.int64],
-    items: NDArray[np.int64],
-    ends: NDArray[np.int64],
-    critical: NDArray[np.float64],
-    least_beyond: NDArray[np.float64],
-    sample_support: NDArray[np.int64],
-    sample_cases: NDArray[np.int64],
+    found_evidence: NDArray[np.float64],
+    found_support: NDArray[np.int64],
+    found_info: NDArray[np.int64],
+    found_items: NDArray[np.int64],
 ) -> None:
-    """Record one hypothesis of the second pass."""
-    if evidence < marks[CRITICAL_END]:
-        if fill[N_CRITICAL] < critical.shape[0]:
-            critical[fill[N_CRITICAL]] = evidence
-        fill[N_CRITICAL] += 1
-    else:
-        fill[N_BEYOND] += 1
-        least_beyond[0] = min(least_beyond[0], evidence)
+    """Write down one hypothesis of the second pass; the buffer has room for it."""
+    row = fill[N_PATTERNS]
     count_segments(parent, at, segments, masks, counts)
+    for k in range(counts.shape[0]):
+        found_support[row, k] = counts[k]
     a = np.int64(0)
     for w in range(parent.shape[1]):
         a += popcount(parent[at, w] & cases[w])
-    if _sample_key(parent, at) % stride == 0:
-        if fill[N_SAMPLE] < sample_cases.shape[0]:
-            for k in range(counts.shape[0]):
-                sample_support[fill[N_SAMPLE], k] = counts[k]
-            sample_cases[fill[N_SAMPLE]] = a
-        fill[N_SAMPLE] += 1
-    if is_significant(a, counts, choice, margins, marks[ROOT], marks[LOG_THRESHOLD]):
-        begin = fill[N_ITEMS]
-        if fill[N_PATTERNS] < ends.shape[0] and begin + depth < items.shape[0]:
-            for d in range(depth + 1):
-                items[begin + d] = levels[d, PATH]
-            ends[fill[N_PATTERNS]] = begin + depth + 1
-        fill[N_PATTERNS] += 1
-        fill[N_ITEMS] += depth + 1
+    found_evidence[row] = evidence
+    found_info[row, CARRIER_CASES] = a
+    found_info[row, KEY] = _sample_key(parent, at)
+    found_info[row, LENGTH] = depth + 1
+    for d in range(depth + 1):
+        found_items[fill[N_ITEMS] + d] = levels[d, PATH]
+    fill[N_PATTERNS] += 1
+    fill[N_ITEMS] += depth + 1
 
 
-@njit
-def _with_room(
-    words: NDArray[np.uint64],
-    info: NDArray[np.int64],
-    score: NDArray[np.float64],
-    excluding: NDArray[np.int64],
-    levels: NDArray[np.int64],
-    needed: int,
-    needed_levels: int,
-) -> tuple[
-    NDArray[np.uint64],
-    NDArray[np.int64],
-    NDArray[np.float64],
-    NDArray[np.int64],
-    NDArray[np.int64],
-]:
-    """Return larger copies of the stack of frames."""
-    capacity = info.shape[0]
-    while capacity < needed:
-        capacity *= 2
-    new_words = np.empty((capacity, words.shape[1]), dtype=np.uint64)
-    new_info = np.empty((capacity, 2), dtype=np.int64)
-    new_score = np.empty((capacity, 2), dtype=np.float64)
-    new_excluding = np.empty(capacity, dtype=np.int64)
-    for i in range(info.shape[0]):
-        for w in range(words.shape[1]):
-            new_words[i, w] = words[i, w]
-        for c in range(2):
-            new_info[i, c] = info[i, c]
-            new_score[i, c] = score[i, c]
-        new_excluding[i] = excluding[i]
-    n_levels = levels.shape[0]
-    while n_levels < needed_levels:
-        n_levels *= 2
-    new_levels = np.zeros((n_levels, 5), dtype=np.int64)
-    for i in range(levels.shape[0]):
-        for c in range(5):
-            new_levels[i, c] = levels[i, c]
-    return new_words, new_info, new_score, new_excluding, new_levels
+@njit_inline
+def room_needed(depth: int, levels: NDArray[np.int64]) -> int:
+    """Return how long the stack must be to visit the candidate that the frame stands at."""
+    used = levels[depth, END] if depth else np.int64(0)
+    children = levels[depth, AT] - levels[depth, START] + 1
+    siblings = levels[depth, END] - levels[depth, AT]
+    return max(used + children, 2 * levels[depth, EXCLUDING_END] + siblings)
 
 
-@njit_leaf
+@njit_inline
 def _visit(
     columns: NDArray[np.uint64],
     root_info: NDArray[np.int64],
@@ -424,6 +281,8 @@ def _visit(
     score: NDArray[np.float64],
     excluding: NDArray[np.int64],
     levels: NDArray[np.int64],
+    counts: NDArray[np.int64],
+    scratch: NDArray[np.float64],
     cases: NDArray[np.uint64],
     segments: NDArray[np.int64],
     masks: NDArray[np.uint64],
@@ -432,8 +291,6 @@ def _visit(
     margins: NDArray[np.float64],
     extremes: NDArray[np.float64],
     offset: NDArray[np.int64],
-    counts: NDArray[np.int64],
-    scratch: NDArray[np.float64],
     edges: NDArray[np.float64],
     room: NDArray[np.float64],
     tally: NDArray[np.int64],
@@ -441,15 +298,13 @@ def _visit(
     visited: NDArray[np.int64],
     most: NDArray[np.float64],
     shared: NDArray[np.int64],
-    stride: int,
+    collecting: int,
     marks: NDArray[np.float64],
     fill: NDArray[np.int64],
-    items: NDArray[np.int64],
-    ends: NDArray[np.int64],
-    critical: NDArray[np.float64],
-    least_beyond: NDArray[np.float64],
-    sample_support: NDArray[np.int64],
-    sample_cases: NDArray[np.int64],
+    found_evidence: NDArray[np.float64],
+    found_support: NDArray[np.int64],
+    found_info: NDArray[np.int64],
+    found_items: NDArray[np.int64],
 ) -> bool:
     """Visit the candidate that the frame at `depth` stands at; say whether it has children.
 
@@ -464,37 +319,32 @@ def _visit(
         bound = parent_score[at, BOUND]
         if bound == _UNKNOWN:  # testable when it was made, but the threshold has moved since
             count_segments(parent, at, segments, masks, counts)
-            bound = minimum_evidence_bound(
-                counts, choice, margins, extremes, offset, cut, scratch
-            )
+            bound = minimum_evidence_bound(counts, choice, margins, extremes, offset, cut, scratch)
         if bound < cut:
             return False
     # Case 1: a sparser item covers these rows. This and all below is visited with that item.
-    if not limited and _is_excluded(
-        columns, parent, parent_info, at, end, excluding, begin, stop
-    ):
+    if not limited and _is_excluded(columns, parent, parent_info, at, end, excluding, begin, stop):
         return False
     visited[0] += 1
     most[0] = max(most[0], evidence)
     # Case 2: testable so far. It is a hypothesis of its own.
-    threshold = marks[CUT] if stride else edges[state[LEVEL]]
     if (
-        evidence >= threshold
+        evidence >= (marks[CUT] if collecting else edges[state[LEVEL]])
         and parent_info[at, SUPPORT] >= sizes_asked[MIN_SUPPORT]
         and (not limited or is_first_description(columns, root_info, parent, at, levels, depth))
     ):
-        if stride:
-            _collect(
-                parent, at, evidence, depth, levels, cases, segments, masks, choice, margins,
-                counts, stride, marks, fill, items, ends, critical, least_beyond,
-                sample_support, sample_cases,
+        if collecting:
+            _record(
+                parent, at, evidence, depth, levels, cases, segments, masks, counts, fill,
+                found_evidence, found_support, found_info, found_items,
             )  # fmt: skip
         else:
             bucket = bucket_of(edges, evidence, state[LEVEL])
             tally[bucket] += 1
             shared[bucket] += 1
-            state[ALIVE] += 1
-            climb(edges, room, tally, state)
+            state[LEVEL], state[ALIVE] = climbed(
+                room, tally, state[LEVEL], state[ALIVE] + 1, state[GRID]
+            )
     if limited and depth + 1 >= sizes_asked[MAX_LENGTH]:
         return False
     # Case 3: whatever may still be testable below.
@@ -517,10 +367,8 @@ def _visit(
     return True
 
 
-@njit
-def _search(
-    first: int,
-    last: int,
+@njit_leaf
+def search_subtrees(
     columns: NDArray[np.uint64],
     root_info: NDArray[np.int64],
     root_score: NDArray[np.float64],
@@ -533,6 +381,14 @@ def _search(
     margins: NDArray[np.float64],
     extremes: NDArray[np.float64],
     offset: NDArray[np.int64],
+    cursor: NDArray[np.int64],
+    words: NDArray[np.uint64],
+    info: NDArray[np.int64],
+    score: NDArray[np.float64],
+    excluding: NDArray[np.int64],
+    levels: NDArray[np.int64],
+    counts: NDArray[np.int64],
+    scratch: NDArray[np.float64],
     edges: NDArray[np.float64],
     room: NDArray[np.float64],
     tally: NDArray[np.int64],
@@ -541,107 +397,75 @@ def _search(
     visited: NDArray[np.int64],
     most: NDArray[np.float64],
     shared: NDArray[np.int64],
-    stride: int,
+    collecting: int,
     marks: NDArray[np.float64],
     fill: NDArray[np.int64],
-    items: NDArray[np.int64],
-    ends: NDArray[np.int64],
-    critical: NDArray[np.float64],
-    least_beyond: NDArray[np.float64],
-    sample_support: NDArray[np.int64],
-    sample_cases: NDArray[np.int64],
-) -> None:
-    """Run `search_roots` on plain arrays: a stack of frames, candidates from last to first."""
-    capacity = 256
-    words = np.empty((capacity, columns.shape[1]), dtype=np.uint64)
-    info = np.empty((capacity, 2), dtype=np.int64)
-    score = np.empty((capacity, 2), dtype=np.float64)
-    excluding = np.empty(capacity, dtype=np.int64)
-    levels = np.zeros((16, 5), dtype=np.int64)
-    counts = np.zeros(margins.shape[1], dtype=np.int64)
-    scratch = np.empty((3, margins.shape[1]), dtype=np.float64)
-    least = sizes_asked[MIN_SUPPORT]
-    for root in range(first, last):
-        if not stride:
-            _adopt_shared_threshold(edges, room, tally, state, shared)
-        levels[0, START] = 0
-        levels[0, END] = columns.shape[0]
-        levels[0, AT] = root
-        levels[0, EXCLUDING_END] = 0
-        depth = np.int64(0)  # not a literal: numba would compile every callee twice
-        while depth >= 0:
-            if stop[0]:
-                return
-            at = levels[depth, AT]
-            if depth and at < levels[depth, START]:
-                depth -= 1
-                levels[depth, AT] -= 1
-                if depth == 0:
-                    break
-                continue
-            levels[depth, PATH] = info[at, ITEM] if depth else at
-            cut = marks[PRUNE] if stride else lowered(edges[state[LEVEL]])
-            while least < limit.shape[0] and limit[least] < cut:
-                least += 1
-            used = levels[depth, END] if depth else np.int64(0)
-            needed = used + at - levels[depth, START] + 1
-            needed = max(
-                needed, 2 * levels[depth, EXCLUDING_END] + levels[depth, END] - at
-            )
-            if needed > info.shape[0] or depth + 2 > levels.shape[0]:
-                words, info, score, excluding, levels = _with_room(
-                    words, info, score, excluding, levels, needed, depth + 2
-                )
-            if depth:
-                entered = _visit(
-                    columns, root_info, words, info, score, depth, cut, least,
-                    words, info, score, excluding, levels, cases, segments, masks, sizes_asked,
-                    choice, margins, extremes, offset, counts, scratch, edges, room, tally, state,
-                    visited, most, shared, stride, marks, fill, items, ends, critical,
-                    least_beyond, sample_support, sample_cases,
-                )  # fmt: skip
-            else:
-                entered = _visit(
-                    columns, root_info, columns, root_info, root_score, depth, cut, least,
-                    words, info, score, excluding, levels, cases, segments, masks, sizes_asked,
-                    choice, margins, extremes, offset, counts, scratch, edges, room, tally, state,
-                    visited, most, shared, stride, marks, fill, items, ends, critical,
-                    least_beyond, sample_support, sample_cases,
-                )  # fmt: skip
-            if entered:
-                depth += 1
-            elif depth == 0:
-                break
-            else:
-                levels[depth, AT] -= 1
+    found_evidence: NDArray[np.float64],
+    found_support: NDArray[np.int64],
+    found_info: NDArray[np.int64],
+    found_items: NDArray[np.int64],
+) -> int:
+    """Search the subtrees of the root items of `cursor`, from where it stands.
 
+    The arguments are the arrays of `SearchData`, its tables, `Stack`, `Ladder`, `Control`, `Goal`
+    and `Buffer`, in the order of `sigmine.search.layout`. In the first pass hypotheses are counted
+    on the ladder, which moves the threshold; in the second those that reach the fixed cut are
+    written to the buffer. Candidates of a frame are visited from the last to the first.
 
-def search_roots(
-    first: int,
-    last: int,
-    data: SearchData,
-    ladder: Ladder,
-    control: Control,
-    goal: Goal,
-    collector: Collector,
-) -> None:
-    """Search the subtrees of root items ``first`` to ``last - 1``.
-
-    Parameters
-    ----------
-    first, last : int
-        Root items.
-    data : SearchData
-        Items, strata, test.
-    ladder : Ladder
-        In the first pass, hypotheses are counted on it and it moves the threshold.
-    control : Control
-        Shared with the thread that watches. With ``control.stop`` set the search ends early and
-        leaves everything consistent.
-    goal : Goal
-        Which pass, and what it looks for.
-    collector : Collector
-        Where the second pass writes.
+    Returns
+    -------
+    int
+        `DONE` (also when told to stop), `STACK_SHORT` or `BUFFER_FULL`.
     """
-    *arrays, tables = data
-    _search(first, last, *arrays, *tables, *ladder, *control, *goal, *collector)
+    while cursor[ROOT] < cursor[LAST_ROOT]:
+        depth = cursor[DEPTH]
+        if stop[0]:
+            return DONE
+        if depth < 0:  # the next root item
+            if not collecting:
+                _adopt_shared_threshold(room, tally, state, shared)
+            levels[0, START] = 0
+            levels[0, END] = columns.shape[0]
+            levels[0, AT] = cursor[ROOT]
+            levels[0, EXCLUDING_END] = 0
+            cursor[DEPTH] = 0
+            continue
+        at = levels[depth, AT]
+        if at < levels[depth, START]:  # the frame is done, and so is the candidate it belongs to
+            cursor[DEPTH] -= 1
+            _step_back(cursor, levels)
+            continue
+        if room_needed(depth, levels) > info.shape[0] or depth + 2 > levels.shape[0]:
+            return STACK_SHORT
+        if collecting and (
+            fill[N_PATTERNS] >= found_info.shape[0] or fill[N_ITEMS] + depth >= found_items.shape[0]
+        ):
+            return BUFFER_FULL
+        parent, parent_info, parent_score = columns, root_info, root_score
+        if depth:
+            parent, parent_info, parent_score = words, info, score
+        levels[depth, PATH] = parent_info[at, ITEM]
+        cut = marks[PRUNE] if collecting else lowered(edges[state[LEVEL]])
+        while cursor[LEAST] < limit.shape[0] and limit[cursor[LEAST]] < cut:
+            cursor[LEAST] += 1
+        if _visit(
+            columns, root_info, parent, parent_info, parent_score, depth, cut, cursor[LEAST],
+            words, info, score, excluding, levels, counts, scratch, cases, segments, masks,
+            sizes_asked, choice, margins, extremes, offset, edges, room, tally, state, visited,
+            most, shared, collecting, marks, fill, found_evidence, found_support, found_info,
+            found_items,
+        ):  # fmt: skip
+            cursor[DEPTH] += 1
+        else:
+            _step_back(cursor, levels)
+    return DONE
+
+
+@njit_inline
+def _step_back(cursor: NDArray[np.int64], levels: NDArray[np.int64]) -> None:
+    """Go on to the candidate before; at the root, to the next root item."""
+    if cursor[DEPTH] == 0:
+        cursor[DEPTH] = -1
+        cursor[ROOT] += 1
+    else:
+        levels[cursor[DEPTH], AT] -= 1

@@ -6,15 +6,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..association import cmh_exact
-from ..association.evidence import EXACT, TestTables, build_tables, minimum_evidences
+from ..association.evidence import EXACT, EvidenceTables, build_tables, minimum_evidences
 from ..bitset import BitTable, count_strata
 from ..settings import SearchSettings
-from .itemsets import SearchData
+from .layout import SearchData
 
 __all__ = ["evidence_limit", "prepare"]
 
 
-def prepare(table: BitTable, settings: SearchSettings) -> tuple[SearchData, list[NDArray[np.int64]]]:
+def prepare(
+    table: BitTable, settings: SearchSettings
+) -> tuple[SearchData, list[NDArray[np.int64]]]:
     """Merge equal columns, sort by falling support and precompute what every node needs.
 
     Parameters
@@ -69,7 +71,7 @@ def _distinct_by_support(
     return np.ascontiguousarray(columns[first[order]]), [members[g] for g in order]
 
 
-def evidence_limit(tables: TestTables, n_rows: int) -> NDArray[np.float64]:
+def evidence_limit(tables: EvidenceTables, n_rows: int) -> NDArray[np.float64]:
     """Bound the evidence of a row set by its number of rows alone.
 
     A row set with s rows has evidence at most sum_k h_k(x_k) with h_k convex, h_k(0) = 0 and
@@ -79,7 +81,7 @@ def evidence_limit(tables: TestTables, n_rows: int) -> NDArray[np.float64]:
 
     Parameters
     ----------
-    tables : TestTables
+    tables : EvidenceTables
         The test.
     n_rows : int
         Rows that are searched.

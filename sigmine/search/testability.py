@@ -28,20 +28,18 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .._jit import njit_leaf
+from .._jit import njit_inline
 from ..association.evidence import evidence_of_log_pvalue, log_pvalue_of_evidence
 from ..settings import SearchSettings
+from .layout import ALIVE, LEVEL, Ladder
 
 __all__ = [
-    "ALIVE",
-    "GRID",
-    "LEVEL",
     "TIE_TOLERANCE",
     "Critical",
-    "Ladder",
-    "build_ladder",
     "bucket_of",
+    "build_ladder",
     "climb",
+    "climbed",
     "solve_critical",
 ]
 
@@ -49,31 +47,6 @@ TIE_TOLERANCE = 1e-9  # relative: p-values closer than this are one value
 _STEP = 0.01  # of the exact search's ladder, in log p: how closely pruning follows the threshold
 _LOG_LARGEST_COUNT = 64 * math.log(2.0)  # no search counts 2^64 hypotheses
 _GRID_DECADES = 30  # the original programs' grid ends at 1e-30
-
-
-class Ladder(NamedTuple):
-    """Buckets of evidence and the state of the search on them.
-
-    Attributes
-    ----------
-    edges : ndarray of float64, shape (n_buckets,)
-        Lower evidence of each bucket, ascending from 0; the last bucket has no upper edge.
-    room : ndarray of float64, shape (n_buckets,)
-        How many hypotheses may be tested at the p-value of each edge: alpha / p, ascending.
-    counts : ndarray of int64, shape (n_buckets,)
-        Hypotheses counted; exact for every bucket that is alive.
-    state : ndarray of int64, shape (3,)
-        Lowest bucket alive, the hypotheses counted in live buckets, and 1 if the threshold must be
-        one of the edges (the grid).
-    """
-
-    edges: NDArray[np.float64]
-    room: NDArray[np.float64]
-    counts: NDArray[np.int64]
-    state: NDArray[np.int64]
-
-
-LEVEL, ALIVE, GRID = 0, 1, 2  # entries of Ladder.state
 
 
 def build_ladder(settings: SearchSettings) -> Ladder:
@@ -84,7 +57,7 @@ def build_ladder(settings: SearchSettings) -> Ladder:
     else:
         n_steps = math.ceil(_GRID_DECADES / settings.grid_step - 1e-9)
         log_p = -settings.grid_step * math.log(10.0) * np.arange(n_steps + 1)
-    edges = np.maximum.accumulate(evidence_of_log_pvalue(log_p, settings))
+    edges = np.maximum.accumulate(evidence_of_log_pvalue(log_p.astype(np.float64), settings))
     edges[0] = 0.0
     grid = settings.grid_step is not None
     ladder = Ladder(
@@ -93,11 +66,11 @@ def build_ladder(settings: SearchSettings) -> Ladder:
         counts=np.zeros(len(edges), dtype=np.int64),
         state=np.array([int(grid), 0, int(grid)], dtype=np.int64),  # the original starts at step 1
     )
-    climb(*ladder)
+    climb(ladder)
     return ladder
 
 
-@njit_leaf
+@njit_inline
 def bucket_of(edges: NDArray[np.float64], evidence: float, lowest: int) -> int:
     """Return the bucket of an evidence that is known to be at least ``edges[lowest]``."""
     low = lowest
@@ -117,29 +90,33 @@ def bucket_of(edges: NDArray[np.float64], evidence: float, lowest: int) -> int:
     return low
 
 
-@njit_leaf
-def climb(
-    edges: NDArray[np.float64],
-    room: NDArray[np.float64],
-    counts: NDArray[np.int64],
-    state: NDArray[np.int64],
-) -> None:
-    """Declare dead every bucket that has become infeasible (arguments: a ladder's arrays)."""
-    level = state[LEVEL]
-    alive = state[ALIVE]
-    last = edges.shape[0] - 1
+@njit_inline
+def climbed(
+    room: NDArray[np.float64], counts: NDArray[np.int64], level: int, alive: int, grid: int
+) -> tuple[int, int]:
+    """Return the lowest bucket that is still feasible, and the hypotheses from it upwards.
+
+    `alive` hypotheses are in bucket `level` and beyond.
+    """
+    last = room.shape[0] - 1
     while level < last:
-        if state[GRID]:
+        if grid:
             if alive <= room[level]:
                 break
-        else:
-            # A value delta inside this bucket has delta > p(upper edge) and counts itself too.
-            if alive - counts[level] + 1 <= room[level + 1]:
-                break
+        # A value delta inside this bucket has delta > p(upper edge) and counts itself too.
+        elif alive - counts[level] + 1 <= room[level + 1]:
+            break
         alive -= counts[level]
         level += 1
-    state[LEVEL] = level
-    state[ALIVE] = alive
+    return level, alive
+
+
+def climb(ladder: Ladder) -> None:
+    """Declare dead every bucket of a ladder that has become infeasible."""
+    level, alive, grid = ladder.state.tolist()
+    ladder.state[LEVEL], ladder.state[ALIVE] = climbed(
+        ladder.room, ladder.counts, level, alive, grid
+    )
 
 
 class Critical(NamedTuple):

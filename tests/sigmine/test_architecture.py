@@ -28,13 +28,14 @@ LAYERS = (
     "report",  # below the results that it renders: it reads their attributes only
     "results",
     "preprocessing datasets simulate metrics",
+    "mining",
     "miner",
     "cli _cli_options _terminal __main__",
 )
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts.split()}
 
 MAX_FILE_LINES = 600
-MAX_FUNCTION_LINES = 70  # lines of code: without docstring, comments and empty lines
+MAX_FUNCTION_LINES = 70  # of the body: without signature, docstring, comments, empty lines
 COMPILERS = {"njit", "jit", "vectorize", "guvectorize", "stencil", "cfunc", "jit_module", "prange"}
 
 
@@ -156,7 +157,7 @@ def test_no_cycle_between_parts():
     arrows: dict[str, set[str]] = {part: set() for part in LEVEL}
     for path in MINER:
         part = part_of(module_name(path))
-        if part is not None:
+        if part in LEVEL:
             arrows[part] |= imported_parts(path) & set(LEVEL)
 
     done: set[str] = set()
@@ -209,7 +210,7 @@ def test_no_function_is_too_long(path: Path):
         node.name: size
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-        and (size := sum(node.lineno <= n <= (node.end_lineno or 0) for n in lines))
+        and (size := sum(node.body[0].lineno <= n <= (node.end_lineno or 0) for n in lines))
         > MAX_FUNCTION_LINES
     }
     assert not long

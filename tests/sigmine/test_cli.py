@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -197,6 +198,16 @@ class TestMine:
                      "--grid-step", 0.06)  # fmt: skip
         assert result.exit_code == 0, result.stderr
         assert "asymptotic test" in result.stdout
+
+    def test_a_warning_is_given_once(self, frame: pd.DataFrame, tmp_path: Path):
+        path = tmp_path / "rare.csv"
+        rare = frame.assign(died=["yes" if i % 12 == 0 else "no" for i in range(len(frame))])
+        rare.to_csv(path, index=False)
+        result = run("mine", path, "--target", "died", "--method", "asymptotic")
+        assert result.exit_code == 0, result.stderr
+        assert "Warning: The chi-squared approximation" in result.stderr
+        assert ".py" not in result.stderr  # no file, line and source
+        assert "Warning" not in result.stdout
 
     def test_nothing_significant_is_a_result(self, table: Path):
         result = run("mine", table, "--target", "died", "--columns", "hospital", "--strata", "sex")
@@ -403,7 +414,7 @@ class TestTheUnexpected:
 
     def test_a_reader_that_goes_away(self, table: Path):
         process = subprocess.Popen(
-            command("mine", table, "--target", "died", "--alpha", "0.5", "--negate"),
+            command("mine", table, "--target", "died", "--alpha", "0.5", "--negate", "--quiet"),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -440,7 +451,7 @@ class TestInterrupt:
         def interrupt(*args, **options):
             raise KeyboardInterrupt
 
-        monkeypatch.setattr("sigmine.miner.mine_patterns", interrupt)
+        monkeypatch.setattr("sigmine.mining.mine_patterns", interrupt)
         result = run("mine", table, "--target", "died")
         assert result.exit_code == 130
         assert result.stderr == "Error: stopped by Ctrl-C.\n"
@@ -464,6 +475,8 @@ class TestInterrupt:
         try:
             assert process.stderr is not None
             first = process.stderr.readline()  # progress: the search has run for a second
+            while "compiling" in first:
+                first = process.stderr.readline()
             assert first.startswith("Searching: ")
             process.send_signal(signal.SIGINT)
             stopped = time.monotonic()
@@ -507,6 +520,11 @@ class TestProgress:
             "Searching: 25% of root items done, visited 12,345, testable 678, threshold 0.00012, "
             "2 s\n"
         )
+
+    def test_says_why_nothing_has_been_visited(self, capsys):
+        with _terminal.SearchMeter() as meter:
+            meter(replace(progress(3.2), visited=0, testable=0, fraction_done=0.0))
+        assert capsys.readouterr().err == "Searching: compiling (once on this machine), 3 s\n"
 
     def test_a_bar_on_a_terminal(self, monkeypatch):
         class Terminal(io.StringIO):
