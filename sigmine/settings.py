@@ -73,17 +73,17 @@ class SearchSettings:
         _one_of("two_sided", self.two_sided, TWO_SIDED)
         _one_of("correction", self.correction, CORRECTIONS)
         _one_of("variance", self.variance, VARIANCES)
-        if self.grid_step is not None and not (
-            isinstance(self.grid_step, Real) and 1e-4 <= self.grid_step <= 10
-        ):
+        step: Any = self.grid_step
+        if step is not None and not (isinstance(step, Real) and 1e-4 <= float(step) <= 10):
             raise InputError(
-                f"grid_step={self.grid_step!r} must be None (exact) or a number in [1e-4, 10]; "
+                f"grid_step={step!r} must be None (exact) or a number in [1e-4, 10]; "
                 "the original programs use 0.06."
             )
-        for name, value, optional in (
+        counts: list[tuple[str, Any, bool]] = [
             ("min_support", self.min_support, False),
             ("max_length", self.max_length, True),
-        ):
+        ]
+        for name, value, optional in counts:
             if value is None and optional:
                 continue
             if isinstance(value, bool) or not isinstance(value, Integral):

@@ -4,8 +4,8 @@ The search compares evidence, never p-values: the asymptotic test's evidence is 
 the direction of the alternative), the exact test's is -log p. So the inner loops need neither an
 incomplete gamma function nor a logarithm; thresholds are converted once, outside.
 
-Kernels choose the test by a small integer (the first of `EvidenceTables.choice`), because numba does
-not cache kernels that take functions as arguments.
+Kernels choose the test by a small integer (the first of `EvidenceTables.choice`), because numba
+does not cache kernels that take functions as arguments.
 """
 
 from __future__ import annotations
