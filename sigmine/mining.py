@@ -59,8 +59,9 @@ def mine_patterns(
 
     Parameters
     ----------
-    frame : data frame or dict of columns
-        pandas, polars or pyarrow; one row a subject, columns of any kind.
+    frame : data frame, dict of columns, or ndarray of shape (n_rows, n_columns)
+        pandas, polars or pyarrow; one row a subject, columns of any kind. The columns of an array
+        are called x0, x1, ...
     target : str
         Column of the outcome, with two values.
     strata : str or list of str, optional
@@ -135,6 +136,11 @@ def mine_patterns(
     strata_names = [strata] if isinstance(strata, str) else _names("strata", strata)
     features = _features(list(series), target, strata_names, columns, exclude)
     roles = [target, *strata_names]
+    if len(series[target]) == 0:
+        raise InputError(
+            "the table has no rows (0 samples); expected cases and controls. Check the file, and "
+            "any filter on the rows."
+        )
     series, notes = _with_roles(series, roles, missing)
     # Outcome and covariates first: they are quick to read, and can be wrong for the whole search.
     y, classes, covariate = _read_roles(series, roles, positive)

@@ -61,7 +61,6 @@ def log_pvalues(
     case_sizes: NDArray[np.int64],
     *,
     method: str | None = None,
-    mid_p: bool = False,
 ) -> NDArray[np.float64]:
     """Return natural logarithms of p-values under the settings.
 
@@ -77,8 +76,6 @@ def log_pvalues(
         Rows and cases of every stratum.
     method : {"exact", "asymptotic"}, optional
         Default: that of the settings.
-    mid_p : bool, default=False
-        Mid-p of the exact test.
 
     Returns
     -------
@@ -88,7 +85,7 @@ def log_pvalues(
     chosen = settings.method if method is None else method
     keywords = _keywords(settings, chosen)
     if chosen == "exact":
-        return cmh_exact.log_pvalue(support, cases, sizes, case_sizes, mid_p=mid_p, **keywords)
+        return cmh_exact.log_pvalue(support, cases, sizes, case_sizes, **keywords)
     return cmh.log_pvalue(support, cases, sizes, case_sizes, **keywords)
 
 
@@ -209,11 +206,10 @@ def pattern_frame(
     sizes, case_sizes = problem.table.sizes, problem.table.case_sizes
     support, support_cases = outcome.support, outcome.support_cases
     cases = support_cases.sum(axis=1)
-    logp = log_pvalues(settings, support, cases, sizes, case_sizes)
-    other = log_pvalues(
-        settings, support, cases, sizes, case_sizes, method=other_method(settings.method)
-    )
-    mid = log_pvalues(settings, support, cases, sizes, case_sizes, method="exact", mid_p=True)
+    margins = (support, cases, sizes, case_sizes)
+    exact, mid = cmh_exact.log_pvalue_and_mid(*margins, **_keywords(settings, "exact"))
+    asymptotic = log_pvalues(settings, *margins, method="asymptotic")
+    logp, other = (exact, asymptotic) if settings.method == "exact" else (asymptotic, exact)
     tables = make_tables(support, support_cases, sizes, case_sizes)
     ratio, low, high = odds_ratios(tables)
     closures = [np.sort(items) for items in outcome.closures]

@@ -62,7 +62,8 @@ def _count(
     n_words = cases.shape[0]
     rows = np.empty((2, n_words), dtype=np.uint64)  # carriers; those of them that are cases
     for i in range(offsets.shape[0] - 1):
-        rows[0, :] = np.uint64(0xFFFFFFFFFFFFFFFF)
+        for w in range(n_words):
+            rows[0, w] = np.uint64(0xFFFFFFFFFFFFFFFF)
         for p in range(offsets[i], offsets[i + 1]):
             for w in range(n_words):
                 rows[0, w] &= columns[items[p], w]
@@ -216,18 +217,19 @@ def _shortest(
     """
     n_words = columns.shape[1]
     target = np.empty(n_words, dtype=np.uint64)
-    target[:] = np.uint64(0xFFFFFFFFFFFFFFFF)
+    for w in range(n_words):
+        target[w] = np.uint64(0xFFFFFFFFFFFFFFFF)
     for j in range(items.shape[0]):
         for w in range(n_words):
             target[w] &= columns[items[j], w]
     hits = np.zeros(items.shape[0], dtype=np.uint64)
     rows = np.empty(n_words, dtype=np.uint64)
-    n_facts = 0
+    n_facts = np.int64(0)  # not a literal: numba would compile every callee twice
     for size in range(1, upper + 1):
         while _first_hitting_set(hits, n_facts, size, chosen, budget):
-            rows[:] = columns[items[chosen[0]]]
-            for c in range(1, size):
-                for w in range(n_words):
+            for w in range(n_words):
+                rows[w] = columns[items[chosen[0]], w]
+                for c in range(1, size):
                     rows[w] &= columns[items[chosen[c]], w]
             if n_facts == _MAX_FACTS or budget[0] <= 0:
                 return -1

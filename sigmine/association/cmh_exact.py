@@ -47,6 +47,7 @@ __all__ = [
     "extreme_tables",
     "log10_pvalue",
     "log_pvalue",
+    "log_pvalue_and_mid",
     "minimum_log_pvalue",
     "minimum_log_pvalue_bound",
     "minimum_pvalue",
@@ -161,41 +162,40 @@ def minimum_evidence_bound_exact(
 
 
 @njit
-def log_pvalue_exact(
-    a: int, x: NDArray[np.int64], margins: NDArray[np.float64], side: int, mid: bool
-) -> float:
-    """Return the log p-value (or log mid-p) of one pattern."""
-    if side == MINLIKE:
-        total, tied = point_pvalue_sum(a, x, margins)
-        if mid:
-            return (
-                math.log(max(math.exp(total) - 0.5 * math.exp(tied), 0.0))
-                if (total > -600.0)
-                else total + math.log1p(-0.5 * math.exp(tied - total))
-            )
-        return total
-    lower, upper, point = log_tails(a, x, margins)
-    if mid:
-        lower += math.log1p(-0.5 * math.exp(point - lower))
-        upper += math.log1p(-0.5 * math.exp(point - upper))
-    if side == GREATER:
-        return upper
-    if side == LESS:
-        return lower
-    return min(0.0, _LOG2 + min(lower, upper))
-
-
-@njit
-def _log_pvalues(
+def _log_pvalues_from_tails(
     cases: NDArray[np.int64],
     support: NDArray[np.int64],
     margins: NDArray[np.float64],
     side: int,
-    mid: bool,
     out: NDArray[np.float64],
 ) -> None:
+    """Write log p and log mid-p of every pattern into the two rows of `out`."""
     for i in range(cases.shape[0]):
-        out[i] = log_pvalue_exact(cases[i], support[i], margins, side, mid)
+        lower, upper, point = log_tails(cases[i], support[i], margins)
+        for mid in range(2):
+            if mid:
+                lower += math.log1p(-0.5 * math.exp(point - lower))
+                upper += math.log1p(-0.5 * math.exp(point - upper))
+            if side == GREATER:
+                out[mid, i] = upper
+            elif side == LESS:
+                out[mid, i] = lower
+            else:
+                out[mid, i] = min(0.0, _LOG2 + min(lower, upper))
+
+
+@njit
+def _log_pvalues_minlike(
+    cases: NDArray[np.int64],
+    support: NDArray[np.int64],
+    margins: NDArray[np.float64],
+    out: NDArray[np.float64],
+) -> None:
+    """Write log p and log mid-p of every pattern into the two rows of `out`."""
+    for i in range(cases.shape[0]):
+        total, tied = point_pvalue_sum(cases[i], support[i], margins)
+        out[0, i] = total
+        out[1, i] = total + math.log1p(-0.5 * math.exp(tied - total))
 
 
 @njit
@@ -268,11 +268,52 @@ def log_pvalue(
     n, n1 = as_margins(sizes, case_sizes)
     x = as_support(support, n)
     a = as_cases(cases, x, n, n1)
-    out = np.empty(a.size, dtype=np.float64)
-    flat = np.ascontiguousarray(x.reshape(-1, len(n)))
-    margins = margins_matrix(n, n1, "mantel-haenszel")
-    _log_pvalues(np.array(a, dtype=np.int64).reshape(-1), flat, margins, side, mid_p, out)
-    return out.reshape(x.shape[:-1])
+    both = _both_log_pvalues(a, x, margins_matrix(n, n1, "mantel-haenszel"), side)
+    return both[int(mid_p)]
+
+
+def log_pvalue_and_mid(
+    support: ArrayLike,
+    cases: ArrayLike,
+    sizes: ArrayLike,
+    case_sizes: ArrayLike,
+    *,
+    alternative: str = "two-sided",
+    two_sided: str = "central",
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the log p-values and the log mid-p-values, for the price of one.
+
+    Parameters
+    ----------
+    support, cases, sizes, case_sizes, alternative, two_sided
+        As in `log_pvalue`.
+
+    Returns
+    -------
+    log_pvalue, log_mid_pvalue : ndarray of float64, shape (...)
+        As `log_pvalue` returns them without and with ``mid_p``.
+    """
+    side = sidedness(alternative, two_sided)
+    n, n1 = as_margins(sizes, case_sizes)
+    x = as_support(support, n)
+    both = _both_log_pvalues(
+        as_cases(cases, x, n, n1), x, margins_matrix(n, n1, "mantel-haenszel"), side
+    )
+    return both[0], both[1]
+
+
+def _both_log_pvalues(
+    cases: NDArray[np.int64], support: NDArray[np.int64], margins: NDArray[np.float64], side: int
+) -> NDArray[np.float64]:
+    """Return log p and log mid-p, shape (2, ...); kernels of their own, so that one compiles."""
+    out = np.empty((2, cases.size), dtype=np.float64)
+    flat = np.ascontiguousarray(support.reshape(-1, support.shape[-1]))
+    a = np.array(cases, dtype=np.int64).reshape(-1)
+    if side == MINLIKE:
+        _log_pvalues_minlike(a, flat, margins, out)
+    else:
+        _log_pvalues_from_tails(a, flat, margins, side, out)
+    return out.reshape(2, *support.shape[:-1])
 
 
 def pvalue(*args: Any, **kwargs: Any) -> NDArray[np.float64]:
