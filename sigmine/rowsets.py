@@ -11,6 +11,7 @@ lack at least one of the chosen items.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -224,7 +225,7 @@ def _shortest(
             target[w] &= columns[items[j], w]
     hits = np.zeros(items.shape[0], dtype=np.uint64)
     rows = np.empty(n_words, dtype=np.uint64)
-    n_facts = np.int64(0)  # not a literal: numba would compile every callee twice
+    n_facts: Any = np.int64(0)  # not a literal: numba would compile every callee twice
     for size in range(1, upper + 1):
         while _first_hitting_set(hits, n_facts, size, chosen, budget):
             for w in range(n_words):

@@ -269,7 +269,7 @@ def log_pvalue(
     x = as_support(support, n)
     a = as_cases(cases, x, n, n1)
     both = _both_log_pvalues(a, x, margins_matrix(n, n1, "mantel-haenszel"), side)
-    return both[int(mid_p)]
+    return np.asarray(both[int(mid_p)], dtype=np.float64)
 
 
 def log_pvalue_and_mid(

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import TypeVar
 
 import numpy as np
@@ -216,17 +217,22 @@ class _Search:
         support, cases, closures, closure_ends = describe_patterns(
             self.data.columns, self.data.info, self.table, paths, ends
         )
-        significant = self._significant(support, cases, solution, corrected)
-        generators = [np.array([self.items[j][0] for j in p]) for p in _pieces(paths, ends)]
-        closed = [
-            np.concatenate([self.items[j] for j in c]) for c in _pieces(closures, closure_ends)
-        ]
-        # A fixed order, whatever the workers did: by the closed itemset.
-        keep = sorted(np.flatnonzero(significant), key=lambda i: sorted(closed[i].tolist()))
+        keep = self._significant(support, cases, solution, corrected)
+        paths, ends = _selected(paths, ends, keep)
+        closures, closure_ends = _selected(closures, closure_ends, keep)
+        support, cases = support[keep], cases[keep]
+        # One item stands for the columns that were merged in a generator, all of them in a closure.
+        first = np.array([items[0] for items in self.items], dtype=np.int64)
+        generators = _sorted_within(first[paths], ends)
+        closures, closure_ends = _spread(closures, closure_ends, self.items)
+        closures = _sorted_within(closures, closure_ends)
+        order = _lexicographic(closures, closure_ends)  # whatever the workers did
+        generators_of = _pieces(generators, ends)
+        closures_of = _pieces(closures, closure_ends)
         samples = [part.sample for part in parts]
         sample = np.concatenate([rows for rows, _ in samples])
         sample_cases = np.concatenate([counts for _, counts in samples])
-        order = np.lexsort((sample_cases, *sample.T[::-1]))
+        sample_order = np.lexsort((sample_cases, *sample.T[::-1]))
         return SearchOutcome(
             n_visited=visited,
             n_testable=solution.n_testable,
@@ -237,12 +243,12 @@ class _Search:
             smallest_minimum_pvalue=float(np.exp(log_pvalue_of_evidence(self.most, self.settings)))
             if math.isfinite(self.most)
             else math.nan,
-            generators=[np.sort(generators[i]) for i in keep],
-            closures=[np.sort(closed[i]) for i in keep],
-            support=support[keep],
-            support_cases=cases[keep],
-            sample_support=sample[order],
-            sample_cases=sample_cases[order],
+            generators=[generators_of[i] for i in order],
+            closures=[closures_of[i] for i in order],
+            support=support[order],
+            support_cases=cases[order],
+            sample_support=sample[sample_order],
+            sample_cases=sample_cases[sample_order],
             sample_fraction=fraction,
             seconds=time.perf_counter() - self.started,
         )
@@ -275,6 +281,54 @@ class _Search:
         return np.asarray(testable & (log_p <= math.log(corrected) + TIE_TOLERANCE))
 
 
+# Lists of itemsets are kept flat here: all items, one itemset behind the other, and each one's end.
+
+
+def _lengths(ends: NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.diff(ends, prepend=0)
+
+
 def _pieces(flat: NDArray[np.int64], ends: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    """Cut a flat array behind each end."""
-    return np.split(flat, ends[:-1]) if len(ends) else []
+    """Cut a flat list behind each end."""
+    borders = [0, *ends.tolist()]
+    return [flat[a:b] for a, b in pairwise(borders)]
+
+
+def _selected(
+    flat: NDArray[np.int64], ends: NDArray[np.int64], keep: NDArray[np.bool_]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the flat list of some of the itemsets."""
+    lengths = _lengths(ends)
+    return flat[np.repeat(keep, lengths)], np.cumsum(lengths[keep])
+
+
+def _sorted_within(flat: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Sort each itemset."""
+    owner = np.repeat(np.arange(len(ends)), _lengths(ends))
+    return flat[np.lexsort((flat, owner))]
+
+
+def _spread(
+    flat: NDArray[np.int64], ends: NDArray[np.int64], members: list[NDArray[np.int64]]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Replace every entry by its members."""
+    sizes = np.array([len(m) for m in members], dtype=np.int64)
+    everything = np.concatenate([np.empty(0, dtype=np.int64), *members])
+    starts = np.cumsum(sizes) - sizes
+    counts = sizes[flat]
+    new_ends = np.cumsum(counts)
+    within = np.arange(int(counts.sum())) - np.repeat(new_ends - counts, counts)
+    return (
+        everything[np.repeat(starts[flat], counts) + within],
+        np.concatenate([[0], new_ends])[ends],
+    )
+
+
+def _lexicographic(flat: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the order of the itemsets as words in a dictionary (items ascending in each)."""
+    if len(ends) == 0:
+        return np.empty(0, dtype=np.int64)
+    lengths = _lengths(ends)
+    table = np.full((len(ends), int(lengths.max())), -1, dtype=np.int64)
+    table[np.arange(table.shape[1]) < lengths[:, None]] = flat
+    return np.lexsort(table.T[::-1])

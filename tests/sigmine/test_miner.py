@@ -134,9 +134,7 @@ class TestTheAnswer:
 
     def test_the_number_of_workers_does_not_matter(self, data):
         X, y, strata = data
-        one, two = (
-            FACS(alpha=0.4, n_jobs=n_jobs).fit(X, y, strata=strata) for n_jobs in (None, 2)
-        )
+        one, two = (FACS(alpha=0.4, n_jobs=n_jobs).fit(X, y, strata=strata) for n_jobs in (None, 2))
         assert len(one.patterns_) > 1
         assert_same_search(one, two)
 
@@ -263,7 +261,7 @@ class TestInput:
 
     def test_fit_without_y(self, data):
         for arguments in ((), (None,)):
-            with pytest.raises(InputError, match="requires y to be passed.*None; give one class"):
+            with pytest.raises(InputError, match=r"requires y to be passed.*None; give one class"):
                 FACS().fit(data[0], *arguments)
 
 

@@ -16,7 +16,7 @@ from sigmine._jit import JIT_ENABLED
 from sigmine.exceptions import SearchInterrupted
 from sigmine.problem import build_problem
 from sigmine.ranking import select, tarone
-from sigmine.search import driver, search_patterns
+from sigmine.search import driver, search_patterns, worker
 from sigmine.settings import SearchSettings
 from sigmine.strata import encode_strata
 from tests import naive, strategies
@@ -174,9 +174,13 @@ def test_equal_to_brute_force(options):
     rng = np.random.default_rng([OPTIONS.index(options), 2016])
     n_significant = 0
     for _ in range(N_TABLES):
-        case = draw_table(rng)
+        matrix, y, strata = draw_table(rng)
+        if options["alternative"] == "less":
+            y = ~y  # the planted carriers have more cases
         keep = bool(rng.random() < 0.3)
-        n_significant += assert_equal_to_twin(*case, keep=keep, **options, **draw_limits(rng))
+        n_significant += assert_equal_to_twin(
+            matrix, y, strata, keep=keep, **options, **draw_limits(rng)
+        )
     assert n_significant >= N_TABLES // 8  # the comparison says something
 
 
@@ -676,21 +680,74 @@ def rich_case(n_items, n_rows=200, seed=1):
     return matrix, y, np.zeros(n_rows, dtype=np.int64)
 
 
-def test_more_patterns_than_the_first_buffer_holds():
-    # 13 items: about 8,000 significant patterns; the buffers start with room for 4,096.
-    case = rich_case(13)
-    options = {"method": "asymptotic", "alternative": "greater"}
-    twin = naive.mine(*(part.tolist() for part in case), **options)
-    problem, outcome = mine(*case, **options)
-    assert len(twin["significant"]) > 4096
-    assert outcome.n_testable == twin["n_testable"]
-    assert {frozenset(map(int, c)) for c in patterns(problem, outcome)} == {
-        frozenset(h["closed"]) for h in twin["significant"]
+@pytest.mark.parametrize(
+    "options",
+    [{"method": "asymptotic", "alternative": "greater"}, {"grid_step": 0.06}, {"max_length": 4}],
+)
+def test_length_of_buffers_and_stack_does_not_matter(options, monkeypatch):
+    # Shortest possible: the kernel asks for a longer stack at every turn, and its buffer is
+    # emptied after a few hundred hypotheses, or a few items.
+    case = rich_case(10 if JIT_ENABLED else 8)
+    whole = mine(*case, **options)[1]
+    assert len(whole.closures) > (256 if JIT_ENABLED else 100)
+    new_stack, new_buffer = worker._new_stack, worker.new_buffer
+
+    def short_stack(n_words, n_strata, capacity, levels):
+        first = (capacity, levels) == (256, 16)
+        return new_stack(n_words, n_strata, *((1, 1) if first else (capacity, levels)))
+
+    def buffer_of(rows, items):
+        def short_buffer(n_strata):
+            buffer = new_buffer(n_strata)
+            return buffer._replace(
+                evidence=buffer.evidence[:rows].copy(),
+                support=buffer.support[:rows].copy(),
+                info=buffer.info[:rows].copy(),
+                items=buffer.items[:items].copy(),
+            )
+
+        return short_buffer
+
+    monkeypatch.setattr(worker, "_new_stack", short_stack)
+    for rows, items in ((1, 16), (7, 1000), (1000, 1), (1000, 11)):
+        monkeypatch.setattr(worker, "new_buffer", buffer_of(rows, items))
+        assert_outcomes_are_identical(whole, mine(*case, **options)[1])
+        assert_outcomes_are_identical(whole, mine(*case, n_jobs=2, **options)[1])
+
+
+@pytest.mark.skipif(not JIT_ENABLED, reason="131,071 nodes")
+@pytest.mark.parametrize("grid_step", [None, 0.06])
+def test_deep_lattice_with_known_counts(grid_step):
+    # Item j holds in every row but row j, so s items together hold in n - s rows: 2^17 - 1 closed
+    # itemsets, C(17, s) of them with the minimum p-value 2 C(20, s) / C(40, s).
+    n_items, n_rows, n_cases, alpha = 17, 40, 20, 0.4
+    matrix = np.ones((n_rows, n_items), dtype=bool)
+    matrix[np.arange(n_items), np.arange(n_items)] = False
+    y = np.arange(n_rows) >= n_cases  # the missing rows are controls
+    problem, outcome = mine(matrix, y, None, alpha=alpha, grid_step=grid_step)
+    psi = {
+        s: min(1.0, 2 * math.comb(n_cases, s) / math.comb(n_rows, s)) for s in range(1, n_items + 1)
     }
-    for generator, closure in zip(outcome.generators, outcome.closures, strict=True):
-        assert set(generator.tolist()) <= set(closure.tolist())
-    several = mine(*case, n_jobs=2, **options)[1]
-    assert_outcomes_are_identical(outcome, several)
+
+    def count(delta):
+        return sum(math.comb(n_items, s) for s, value in psi.items() if value <= delta * (1 + 1e-9))
+
+    if grid_step is None:
+        delta = max(value for value in psi.values() if value * count(value) <= alpha)
+    else:
+        grid = (10 ** (-grid_step * j) for j in range(1, 501))
+        delta = next(value for value in grid if value * count(value) <= alpha)
+    assert outcome.n_testable == count(delta) > 1000
+    assert outcome.testability_threshold == pytest.approx(delta, rel=1e-9)
+    # All missing rows are controls: p = psi for every pattern.
+    threshold = alpha / count(delta)
+    assert len(outcome.closures) == sum(
+        math.comb(n_items, s) for s, v in psi.items() if v <= min(threshold, delta) * (1 + 1e-9)
+    )
+    assert max(map(len, outcome.generators)) == n_items
+    lengths = Counter(map(len, outcome.closures))
+    assert (outcome.support[:, 0] == [n_rows - len(c) for c in outcome.closures]).all()
+    assert all(count == math.comb(n_items, s) for s, count in lengths.items())
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=option_id)
