@@ -1,8 +1,8 @@
-"""Time another program beside sigmine on the same files, in turn, as ratios.
+r"""Time another program beside sigmine on the same files, in turn, as ratios.
 
     python -m benchmarks.make_data build/data --strata 1 4 16
-    python -m benchmarks.compare --data build/data/*.transactions \\
-        --program "facs -t {items} -l {labels} -c {strata} -f 0.05 -s {tmp}/out" \\
+    python -m benchmarks.compare --data build/data/*.transactions \
+        --program "facs -t {items} -l {labels} -c {strata} -f 0.05 -s {tmp}/out" \
         --method asymptotic --variance cochran --grid-step 0.06
 
 In every round each data set is given to the program, to ``sigmine mine`` as a whole process, and
@@ -23,7 +23,7 @@ import time
 from pathlib import Path
 
 from benchmarks.processes import Cost, run_process
-from benchmarks.records import REPOSITORY, RESULTS, print_table, write_records
+from benchmarks.records import REPOSITORY, RESULTS, Row, print_table, write_records
 
 PROGRAM, PROCESS, SEARCH = "program", "sigmine process", "sigmine search"
 
@@ -31,7 +31,9 @@ PROGRAM, PROCESS, SEARCH = "program", "sigmine process", "sigmine search"
 def main() -> None:
     options = _options()
     prefixes = [Path(str(path).removesuffix(".transactions")) for path in options.data]
-    rows: list[dict] = []
+    rows: list[Row] = []
+    # Not counted: fills numba's cache, and checks that every command works.
+    _one_round(prefixes[0], 0, options)
     for prefix in prefixes:
         started = time.monotonic()
         for number in range(options.rounds):
@@ -39,10 +41,18 @@ def main() -> None:
             if time.monotonic() - started > options.budget:
                 break
         print_table(summary([row for row in rows if row["data"] == prefix.name]))
-        facts = {"program": options.name, "template": options.program or "none"}
-        write_records(options.out, rows, facts | {"options": " ".join(_search_options(options))})
+        write_records(options.out, rows, _facts(options))
     print()
     print_table(summary(rows))
+
+
+def _facts(options: argparse.Namespace) -> dict[str, str]:
+    """Say what was compared; without the folder that the program lies in."""
+    facts = {"options": " ".join(_search_options(options))}
+    if options.program:
+        program, *arguments = options.program.split()
+        facts["program"] = " ".join([Path(program).name, *arguments])
+    return facts
 
 
 def _options() -> argparse.Namespace:
@@ -55,7 +65,6 @@ def _options() -> argparse.Namespace:
         help="of PREFIX.transactions, PREFIX.labels, PREFIX.covariates",
     )
     parser.add_argument("--program", help="command line template of the other program")
-    parser.add_argument("--name", default="the program", help="its name in the results")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument(
         "--budget", type=float, default=120.0, help="seconds a data set before a next round"
@@ -74,7 +83,7 @@ def _search_options(options: argparse.Namespace) -> list[str]:
     return given + (["--grid-step", str(options.grid_step)] if options.grid_step else [])
 
 
-def _one_round(prefix: Path, number: int, options: argparse.Namespace) -> list[dict]:
+def _one_round(prefix: Path, number: int, options: argparse.Namespace) -> list[Row]:
     """Run each contender once on one data set."""
     files = {
         "items": Path(f"{prefix}.transactions").resolve(),
@@ -105,7 +114,7 @@ def _run(command: list[str], limit_s: float) -> Cost:
     return run_process(command, directory=REPOSITORY, limit_s=limit_s)
 
 
-def _record(data: str, number: int, what: str, cost: Cost) -> dict:
+def _record(data: str, number: int, what: str, cost: Cost) -> Row:
     """Make a row of the results; the warm process says itself what its search took."""
     said = json.loads(cost.output) if what == SEARCH else {}
     return {
@@ -123,7 +132,7 @@ def _record(data: str, number: int, what: str, cost: Cost) -> dict:
     }
 
 
-def summary(rows: list[dict]) -> list[dict]:
+def summary(rows: list[Row]) -> list[Row]:
     """Return one row a data set: medians over the rounds, and ratios to the program."""
     table = []
     for data in dict.fromkeys(row["data"] for row in rows):

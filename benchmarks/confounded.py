@@ -95,9 +95,7 @@ class NullDesign:
         frequency = first + (last - first) * position[:, np.newaxis]  # (n_rows, n_items)
         return rng.random(frequency.shape) < frequency, cases, strata
 
-    def _outcome(
-        self, strata: NDArray[np.int64], rng: np.random.Generator
-    ) -> NDArray[np.bool_]:
+    def _outcome(self, strata: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.bool_]:
         """Draw the outcome, again if no stratum has both classes (1 run in 2,500 with 3 % cases).
 
         The test is conditional on the cases in every stratum, so this leaves its level alone.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +20,7 @@ _STYLE = {
 }
 _INK, _PALE = "#333333", "#D9D9D9"
 _TICK_LABELS = ["0", "1 %", "alpha = 5 %", "20 %", "50 %", "100 %"]
-_RC = {
+_RC: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
     "axes.edgecolor": _INK,
@@ -76,7 +77,7 @@ def _figure(rows: list[dict[str, str]], path: Path) -> Path:
     return path
 
 
-def _panel(ax, rows: list[dict[str, str]]) -> None:
+def _panel(ax: Any, rows: list[dict[str, str]]) -> None:
     """Draw the arms of one share, with 95 % Clopper-Pearson intervals and the level."""
     # The square root shows 0 and spreads the small rates, where the question is decided.
     ax.set_yscale("function", functions=(lambda v: np.sqrt(np.maximum(v, 0.0)), np.square))

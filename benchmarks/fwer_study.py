@@ -29,7 +29,7 @@ from benchmarks.confounded import (
     search_arm,
 )
 from benchmarks.fwer_figure import draw
-from benchmarks.records import REPOSITORY, RESULTS, print_table, write_records
+from benchmarks.records import REPOSITORY, RESULTS, Row, print_table, write_records
 from sigmine.metrics import clopper_pearson, count_false, power
 from sigmine.problem import build_problem
 from sigmine.search import search_patterns
@@ -42,7 +42,7 @@ CARRIER_RATES = (0.12, 0.15, 0.18, 0.21)
 N_SINGLE_ITEMS = 30
 
 
-def measure_nulls(design: NullDesign, arms: tuple[str, ...], runs: int, **asked: Any) -> list[dict]:
+def measure_nulls(design: NullDesign, arms: tuple[str, ...], runs: int, **asked: Any) -> list[Row]:
     """Search the same simulated tables in every arm; one row of results an arm."""
     found = np.zeros((len(arms), runs), dtype=np.int64)
     testable = np.zeros_like(found)
@@ -78,7 +78,7 @@ def measure_nulls(design: NullDesign, arms: tuple[str, ...], runs: int, **asked:
     return rows
 
 
-def study_fwer(runs: int) -> Iterator[list[dict]]:
+def study_fwer(runs: int) -> Iterator[list[Row]]:
     """Measure the three arms in every configuration."""
     for share in SHARES:
         for n_strata in N_STRATA:
@@ -87,14 +87,14 @@ def study_fwer(runs: int) -> Iterator[list[dict]]:
             yield measure_nulls(null_design(share, n_strata), arms, runs)
 
 
-def study_single_items(runs: int) -> Iterator[list[dict]]:
+def study_single_items(runs: int) -> Iterator[list[Row]]:
     """Measure the default where it is least conservative: nearly independent hypotheses."""
     for n_strata in N_STRATA:
         design = null_design(0.5, n_strata, N_SINGLE_ITEMS)
         yield measure_nulls(design, ("exact",), runs, max_length=1)
 
 
-def study_power(runs: int) -> Iterator[list[dict]]:
+def study_power(runs: int) -> Iterator[list[Row]]:
     """Measure how often a planted set is found, balanced classes, by both methods."""
     methods = ("exact", "asymptotic")
     for rate in CARRIER_RATES:
@@ -160,7 +160,7 @@ def main() -> None:
     for name in [options.only] if options.only else STUDIES:
         if options.draw_only:
             break
-        rows: list[dict] = []
+        rows: list[Row] = []
         for part in STUDIES[name](runs):
             print_table(part)
             rows += part

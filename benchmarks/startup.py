@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.processes import Cost, run_process
-from benchmarks.records import REPOSITORY, RESULTS, print_table, write_records
+from benchmarks.records import REPOSITORY, RESULTS, Row, print_table, write_records
 
 IMPORTS_A_ROUND = 10
 
@@ -80,9 +80,9 @@ def _one_round(table: Path, scratch: Path) -> Iterator[tuple[str, Cost]]:
             )
 
 
-def summary(rows: list[dict]) -> list[dict]:
+def summary(rows: list[Row]) -> list[Row]:
     """Return the median of every measurement, and of what the import adds."""
-    by_what: dict[str, list[dict]] = {}
+    by_what: dict[str, list[Row]] = {}
     for row in rows:
         by_what.setdefault(row["what"], []).append(row)
     median = {

@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parent / "_ext"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from sigmine import __version__
@@ -15,9 +16,10 @@ version = release = __version__
 extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
-    "sphinx.ext.mathjax",
     "sphinx.ext.viewcode",
+    "sphinx_gallery.gen_gallery",
     "numpydoc",
+    "mathml",
 ]
 templates_path = ["_templates"]
 exclude_patterns = ["_build", "decisions.md"]
@@ -29,12 +31,29 @@ autodoc_typehints = "none"  # the docstrings name the types, with shapes and ran
 numpydoc_show_class_members = False
 numpydoc_class_members_toctree = False
 
+sphinx_gallery_conf = {
+    "examples_dirs": "../examples",
+    "gallery_dirs": "auto_examples",
+    "backreferences_dir": "api/generated/backreferences",
+    "doc_module": ("sigmine",),
+    "reference_url": {"sigmine": None},  # names in the code of the examples link to their pages
+    "abort_on_example_error": True,
+    "download_all_examples": False,
+    "min_reported_time": 1,
+    "show_signature": False,
+    "within_subsection_order": "FileNameSortKey",
+}
+
 html_theme = "pydata_sphinx_theme"
 html_title = "sigmine"
+html_math_renderer = "mathml"
+html_static_path = ["_static"]
+html_css_files = ["sigmine.css"]
 html_theme_options = {
     "show_toc_level": 2,
     "navigation_with_keys": False,
     "secondary_sidebar_items": ["page-toc"],
+    "header_links_before_dropdown": 8,
 }
 # No sidebar of sections on pages that have none.
 html_sidebars = {

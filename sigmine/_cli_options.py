@@ -103,7 +103,7 @@ Alpha = Annotated[
     _option(
         TEST,
         "--alpha",
-        "Family-wise error rate: the chance that even one reported pattern is false.",
+        "Family-wise error rate: the chance of reporting any pattern if none were real.",
         "LEVEL",
     ),
 ]

@@ -62,9 +62,10 @@ class PatternResults:
     Notes
     -----
     If the outcome is independent of the items given the strata, the probability that `patterns`
-    has any row is at most ``settings.alpha`` (family-wise error rate, by Tarone's method); the
-    same holds for any false pattern beside true ones. Exactly so with ``method="exact"``,
-    approximately with ``method="asymptotic"``: see `concerns`.
+    has any row is at most ``settings.alpha`` (family-wise error rate, by Tarone's method): exactly
+    so with ``method="exact"``, approximately with ``method="asymptotic"``, see `concerns`. Beside
+    true patterns the same holds for the others as far as their p-values are valid given the margins
+    of all patterns, which is the premise of any correction that chooses hypotheses by margins.
     """
 
     problem: Problem
@@ -139,17 +140,19 @@ class PatternResults:
             if self.problem.table.n_strata == 1
             else " within the strata"
         )
-        unrelated = f"a pattern that is unrelated to {self.problem.target_name}{given}"
+        premise = (
+            f"If no pattern had anything to do with {self.problem.target_name}{given}, the chance"
+        )
         if self.settings.method == "exact":
             return (
-                f"The chance that this list contains even one false discovery, {unrelated}, is at "
-                f"most {percent} (family-wise error rate). The exact conditional test makes this "
-                "hold for any sizes of the strata."
+                f"{premise} that this list contains even one would be at most {percent} "
+                "(family-wise error rate). The exact conditional test makes this hold for any "
+                "sizes of the strata."
             )
         return (
-            f"The chance that this list contains even one false discovery, {unrelated}, is about "
-            f"{percent} at most (family-wise error rate). The test uses the chi-squared "
-            'approximation, so this holds only approximately; method="exact" would guarantee it.'
+            f"{premise} that this list contains even one would be about {percent} at most "
+            "(family-wise error rate). The test uses the chi-squared approximation, so this holds "
+            'only approximately; method="exact" would guarantee it.'
         )
 
     @property

@@ -11,23 +11,7 @@ All functions take counts of shape (..., n_strata, 2, 2), one 2 x 2 table a stra
 with n = a + b + c + d, and work on all leading axes at once.
 
 A stratum with no rows, or with an empty row or column of its table, says nothing about the odds
-ratio; each function says what it does with one.
-
-References
-----------
-.. [1] N. Mantel and W. Haenszel, "Statistical aspects of the analysis of data from retrospective
-   studies of disease", JNCI 22 (1959) 719-748.
-.. [2] J. Robins, N. Breslow and S. Greenland, "Estimators of the Mantel-Haenszel variance
-   consistent in both sparse data and large-strata limiting models", Biometrics 42 (1986) 311-323.
-.. [3] N. E. Breslow and N. E. Day, "Statistical Methods in Cancer Research, volume I: The Analysis
-   of Case-Control Studies", IARC (1980), section 4.4.
-.. [4] R. E. Tarone, "On heterogeneity tests based on efficient scores", Biometrika 72 (1985)
-   91-95.
-.. [5] B. Woolf, "On estimating the relation between blood group and disease", Annals of Human
-   Genetics 19 (1955) 251-253.
-.. [6] J. B. S. Haldane, "The estimation and significance of the logarithm of a ratio of
-   frequencies", Annals of Human Genetics 20 (1956) 309-311; F. J. Anscombe, "On estimating binomial
-   response relations", Biometrika 43 (1956) 461-464.
+ratio; each function says what it does with one, and names the source of its formula.
 """
 
 from __future__ import annotations
@@ -171,9 +155,17 @@ def pooled_odds_ratio(tables: ArrayLike) -> Floats:
 
     Notes
     -----
-    .. math:: \hat\psi = \frac{\sum_k a_k d_k / n_k}{\sum_k b_k c_k / n_k} \quad [1]_
+    The estimate of Mantel and Haenszel [1]_ is
+
+    .. math:: \hat\psi = \frac{\sum_k a_k d_k / n_k}{\sum_k b_k c_k / n_k}
 
     Strata with an empty row or column add nothing to either sum.
+
+    References
+    ----------
+    .. [1] N. Mantel and W. Haenszel, "Statistical aspects of the analysis of data from
+       retrospective studies of disease", Journal of the National Cancer Institute 22 (1959)
+       719-748, `doi:10.1093/jnci/22.4.719 <https://doi.org/10.1093/jnci/22.4.719>`_.
 
     Examples
     --------
@@ -221,7 +213,7 @@ def pooled_odds_ratio_interval(tables: ArrayLike, level: float = 0.95) -> tuple[
     Notes
     -----
     With P = (a + d) / n, Q = (b + c) / n, R = a d / n and S = b c / n of every stratum, the
-    variance of log psi is estimated [2]_ by
+    variance of log psi is estimated [1]_ by
 
     .. math::
 
@@ -230,6 +222,12 @@ def pooled_odds_ratio_interval(tables: ArrayLike, level: float = 0.95) -> tuple[
 
     which is consistent both for few large strata and for many small ones; the limits are
     psi exp(+-z sqrt(variance)). With one stratum the variance is Woolf's, 1/a + 1/b + 1/c + 1/d.
+
+    References
+    ----------
+    .. [1] J. Robins, N. Breslow and S. Greenland, "Estimators of the Mantel-Haenszel variance
+       consistent in both sparse data and large-strata limiting models", Biometrics 42 (1986)
+       311-323, `doi:10.2307/2531052 <https://doi.org/10.2307/2531052>`_.
 
     Examples
     --------
@@ -308,10 +306,17 @@ def breslow_day(tables: ArrayLike, tarone: bool = True) -> BreslowDayResult:
     .. math::
 
         \sum_k \frac{(a_k - e_k)^2}{v_k} - \frac{(\sum_k (a_k - e_k))^2}{\sum_k v_k}
-        \quad [3]_, [4]_
 
-    is compared with chi-squared on K - 1 degrees of freedom. The approximation needs strata with
-    expected cells that are not tiny; for sparse strata the p-value is only a hint.
+    is compared with chi-squared on K - 1 degrees of freedom; the first sum is the test of Breslow
+    and Day [1]_, what is subtracted is Tarone's correction [2]_. The approximation needs strata
+    with expected cells that are not tiny; for sparse strata the p-value is only a hint.
+
+    References
+    ----------
+    .. [1] N. E. Breslow and N. E. Day, "Statistical Methods in Cancer Research, volume I: The
+       Analysis of Case-Control Studies", IARC (1980), section 4.4.
+    .. [2] R. E. Tarone, "On heterogeneity tests based on efficient scores", Biometrika 72 (1985)
+       91-95.
 
     Examples
     --------
@@ -378,9 +383,18 @@ def stratum_odds_ratios(tables: ArrayLike, level: float = 0.95) -> tuple[Floats,
     Notes
     -----
     The estimate is a d / (b c); the limits are those of log(a d / (b c)) with the variance
-    1/a + 1/b + 1/c + 1/d [5]_. Where a cell is 0, one half is added to all four cells, for the
-    estimate and for the limits (Haldane and Anscombe [6]_), so that a plot can show the stratum: a
+    1/a + 1/b + 1/c + 1/d [1]_. Where a cell is 0, one half is added to all four cells, for the
+    estimate and for the limits (Haldane and Anscombe [2]_), so that a plot can show the stratum: a
     description, not a test. The pooled estimate never uses this correction.
+
+    References
+    ----------
+    .. [1] B. Woolf, "On estimating the relation between blood group and disease", Annals of Human
+       Genetics 19 (1955) 251-253, `doi:10.1111/j.1469-1809.1955.tb01348.x
+       <https://doi.org/10.1111/j.1469-1809.1955.tb01348.x>`_.
+    .. [2] J. B. S. Haldane, "The estimation and significance of the logarithm of a ratio of
+       frequencies", Annals of Human Genetics 20 (1956) 309-311; F. J. Anscombe, "On estimating
+       binomial response relations", Biometrika 43 (1956) 461-464.
 
     Examples
     --------
