@@ -690,11 +690,14 @@ def test_length_of_buffers_and_stack_does_not_matter(options, monkeypatch):
     case = rich_case(10 if JIT_ENABLED else 8)
     whole = mine(*case, **options)[1]
     assert len(whole.closures) > (256 if JIT_ENABLED else 100)
-    new_stack, new_buffer = worker._new_stack, worker.new_buffer
+    make_worker, new_buffer = worker.Worker.__init__, worker.new_buffer
+    calls = Counter()
 
-    def short_stack(n_words, n_strata, capacity, levels):
-        first = (capacity, levels) == (256, 16)
-        return new_stack(n_words, n_strata, *((1, 1) if first else (capacity, levels)))
+    def with_shortest_stack(self, *args):
+        make_worker(self, *args)
+        long = self.stack
+        self.stack = worker._new_stack(long.words.shape[1], len(long.counts), 1, 1)
+        self.stack.cursor[:] = long.cursor
 
     def buffer_of(rows, items):
         def short_buffer(n_strata):
@@ -708,11 +711,21 @@ def test_length_of_buffers_and_stack_does_not_matter(options, monkeypatch):
 
         return short_buffer
 
-    monkeypatch.setattr(worker, "_new_stack", short_stack)
+    kernel = worker.search_subtrees
+
+    def counted(*args):
+        calls["kernel"] += 1
+        if calls["kernel"] > 20_000:
+            raise AssertionError("the kernel is called again and again without getting on")
+        return kernel(*args)
+
+    monkeypatch.setattr(worker.Worker, "__init__", with_shortest_stack)
+    monkeypatch.setattr(worker, "search_subtrees", counted)
     for rows, items in ((1, 16), (7, 1000), (1000, 1), (1000, 11)):
         monkeypatch.setattr(worker, "new_buffer", buffer_of(rows, items))
-        assert_outcomes_are_identical(whole, mine(*case, **options)[1])
-        assert_outcomes_are_identical(whole, mine(*case, n_jobs=2, **options)[1])
+        for n_jobs in (1, 2):
+            calls.clear()
+            assert_outcomes_are_identical(whole, mine(*case, n_jobs=n_jobs, **options)[1])
 
 
 @pytest.mark.skipif(not JIT_ENABLED, reason="131,071 nodes")
