@@ -57,7 +57,7 @@ def _figure(rows: list[dict[str, str]], path: Path) -> Path:
         for ax, share in zip(axes.flat, SHARES, strict=True):
             _panel(ax, [row for row in rows if float(row["case_share"]) == share])
             ax.set_title(f"{100 * share:g} % cases", fontsize=10)
-        figure.supylabel("runs with a false discovery (square-root scale)", fontsize=9, x=0.012)
+        figure.supylabel("runs with a false discovery (square-root scale)", fontsize=9, x=0.02)
         figure.supxlabel("number of strata", fontsize=9, x=0.575, y=0.06)
         handles, labels = axes[0, 0].get_legend_handles_labels()
         figure.legend(
@@ -120,7 +120,8 @@ def _rate(row: dict[str, str] | None, name: str) -> str:
     if row is None:
         return "–"
     rate, low, high = (100 * float(row[name + end]) for end in ("", "_low", "_high"))
-    return f"{rate:.1f} ({low:.1f}–{high:.1f})"
+    # Word joiners: a narrow column breaks the line before the interval, not inside it.
+    return f"{rate:.1f} ({low:.1f}\u2060–\u2060{high:.1f})"
 
 
 def _write(path: Path, table: list[list[str]]) -> Path:
@@ -140,7 +141,7 @@ def _fwer_table(rows: list[dict[str, str]], path: Path) -> Path:
                 continue
             testable = f"{float(arms[0]['median_testable']):,.0f}"
             cells = [_rate(row, "fwer") for row in arms]
-            table.append([f"{100 * share:g} %", str(k), arms[0]["n_rows"], testable, *cells])
+            table.append([f"{100 * share:g} %", str(k), testable, *cells])
     return _write(path, table)
 
 

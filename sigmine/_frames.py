@@ -158,6 +158,11 @@ def named_series(data: Any, *, what: str = "the table") -> list[tuple[str, Any]]
         return [(f"x{j}", data[:, j]) for j in range(data.shape[1])]
     import narwhals as nw
 
+    if hasattr(data, "collect"):  # a lazy frame: even asking for its columns may run the query
+        raise InputTypeError(
+            f"{what} is a lazy {type(data).__name__}; expected a table in memory. Call .collect() "
+            "on it first."
+        )
     # pyarrow's `columns` holds the data, its `column_names` the names.
     names = getattr(data, "column_names", getattr(data, "columns", None))
     if names is not None and not callable(names):
@@ -167,10 +172,9 @@ def named_series(data: Any, *, what: str = "the table") -> list[tuple[str, Any]]
     frame = nw.from_native(data, eager_only=True, pass_through=True)
     if isinstance(frame, nw.DataFrame):
         return [(name, frame[name]) for name in frame.columns]
-    hint = "call .collect() on it first" if hasattr(data, "collect") else "convert it first"
     raise InputTypeError(
         f"{what} is of type {type(data).__name__}; expected a pandas, polars or pyarrow table, "
-        f"a dict of columns or a two-dimensional numpy array; {hint}."
+        f"a dict of columns or a two-dimensional numpy array; convert it first."
     )
 
 

@@ -153,7 +153,8 @@ class Rule(ABC):
 
     Notes
     -----
-    Rules are values: immutable, comparable, picklable.
+    Rules are values: immutable, comparable, picklable. The functions that make them refuse a
+    parameter out of range with an `InputError`, and one of a wrong type with an `InputTypeError`.
     """
 
     name: ClassVar[str]
@@ -167,7 +168,7 @@ class Rule(ABC):
 
     @abstractmethod
     def decide(self, xp: Namespace, values: Array, largest: bool) -> tuple[Array, float]:
-        """Return (mask, threshold) for checked scores; see `Selection`."""
+        """Return the mask and the threshold for checked scores: what `select` calls."""
 
 
 def worst_of(xp: Namespace, values: Array, mask: Array, largest: bool) -> float:
@@ -379,6 +380,7 @@ def top_k(k: int) -> Rule:
     Returns
     -------
     Rule
+        For scores of either direction; of equal ones the lower index is kept.
     """
     return _TopK(whole_number("k", k, 0))
 
@@ -394,6 +396,7 @@ def sparsity(s: float) -> Rule:
     Returns
     -------
     Rule
+        For scores of either direction; of equal ones the lower index is kept.
     """
     return _Sparsity(real_number("s", s, 0.0, 1.0, "the fraction removed, in [0, 1]"))
 
@@ -409,6 +412,7 @@ def at_most(t: float) -> Rule:
     Returns
     -------
     Rule
+        Keeps small scores, whatever `select` is told.
     """
     return _AtMost(real_number("t", t, -math.inf, math.inf, "a number that is not NaN"))
 
@@ -471,13 +475,13 @@ def tarone(alpha: float) -> Rule:
     Notes
     -----
     FWER at level alpha if every p-value is valid and every minimum p-value depends on quantities
-    that are fixed under the null hypothesis (the margins) [1]_: a candidate that is not testable
-    cannot reach the threshold, and the m that are share alpha.
+    that are fixed under the null hypothesis (the margins) [1]_: the m testable candidates share
+    alpha, and the others are not rejected whatever their p-value.
 
     References
     ----------
     .. [1] R. E. Tarone, "A modified Bonferroni method for discrete data", Biometrics 46 (1990)
-       515-522.
+       515-522, `doi:10.2307/2531456 <https://doi.org/10.2307/2531456>`_.
 
     Examples
     --------
@@ -500,7 +504,14 @@ def benjamini_hochberg(q: float) -> Rule:
     Returns
     -------
     Rule
-        FDR at level q for independent p-values and under positive regression dependence.
+        FDR at level q for independent p-values and under positive regression dependence [1]_.
+
+    References
+    ----------
+    .. [1] Y. Benjamini and Y. Hochberg, "Controlling the false discovery rate", Journal of the
+       Royal Statistical Society B 57 (1995) 289-300; Y. Benjamini and D. Yekutieli, "The control of
+       the false discovery rate in multiple testing under dependency", Annals of Statistics 29
+       (2001) 1165-1188.
     """
     return _BenjaminiHochberg(open_unit("q", q, "0.05"))
 
@@ -516,7 +527,12 @@ def holm(alpha: float) -> Rule:
     Returns
     -------
     Rule
-        FWER at level alpha under any dependence; never keeps fewer than `bonferroni`.
+        FWER at level alpha under any dependence [1]_; never keeps fewer than `bonferroni`.
+
+    References
+    ----------
+    .. [1] S. Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal
+       of Statistics 6 (1979) 65-70.
     """
     return _Holm(open_unit("alpha", alpha, "0.05"))
 
@@ -540,7 +556,12 @@ def westfall_young(null_minima: Sequence[float], alpha: float) -> Rule:
     Notes
     -----
     FWER at level alpha if the permutations keep the null distribution (labels permuted inside the
-    strata). Weak control in general, strong under subset pivotality.
+    strata). Weak control in general, strong under subset pivotality [1]_.
+
+    References
+    ----------
+    .. [1] P. H. Westfall and S. S. Young, "Resampling-Based Multiple Testing: Examples and Methods
+       for p-Value Adjustment", Wiley (1993).
     """
     _, minima = as_scores(null_minima, "null_minima")
     values = sorted(float(value) for value in minima)

@@ -6,8 +6,10 @@ Nothing heavy is imported here, because ``sigmine --help`` goes through it.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import textwrap
+import threading
 import time
 import traceback
 import warnings
@@ -16,7 +18,7 @@ from contextlib import contextmanager
 from enum import IntEnum
 from itertools import takewhile
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
@@ -79,13 +81,36 @@ def _reader_went_away() -> typer.Exit:
 
 
 @contextmanager
+def _remembering_interrupts() -> Iterator[list[int]]:
+    """Give a list that is not empty once Ctrl-C was pressed, whatever became of the exception."""
+    interrupts: list[int] = []
+
+    def remember(number: int, frame: FrameType | None) -> None:
+        interrupts.append(number)
+        signal.default_int_handler(number, frame)
+
+    if (
+        threading.current_thread() is not threading.main_thread()
+        or signal.getsignal(signal.SIGINT) is not signal.default_int_handler
+    ):
+        yield interrupts
+        return
+    signal.signal(signal.SIGINT, remember)
+    try:
+        yield interrupts
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@contextmanager
 def exit_codes() -> Iterator[None]:
     """Turn an exception into one clear paragraph on stderr and an exit code.
 
     ``SIGMINE_DEBUG=1`` prints the traceback before the paragraph.
     """
     try:
-        yield
+        with _remembering_interrupts() as interrupted:
+            yield
         sys.stdout.flush()
     except KeyboardInterrupt as error:  # also SearchInterrupted
         reason = str(error) or "stopped by Ctrl-C."
@@ -105,6 +130,8 @@ def exit_codes() -> Iterator[None]:
     except (typer.Exit, typer.Abort, typer.BadParameter):
         raise  # typer's own ways to end a command
     except Exception as error:
+        if interrupted:  # Ctrl-C while numba compiles can come out as an error of LLVM's
+            raise _fail("stopped by Ctrl-C.", ExitCode.INTERRUPTED) from None
         raise _fail(
             f"{type(error).__name__}: {error}. This was not expected; SIGMINE_DEBUG=1 shows where "
             "it happened.",

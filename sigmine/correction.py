@@ -23,10 +23,13 @@ References
 ----------
 .. [1] S. Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of
    Statistics 6 (1979) 65-70.
-.. [2] R. E. Tarone, "A modified Bonferroni method for discrete data", Biometrics 46 (1990) 515-522.
-.. [3] P. H. Westfall and S. S. Young, "Resampling-Based Multiple Testing", Wiley (1993).
+.. [2] R. E. Tarone, "A modified Bonferroni method for discrete data", Biometrics 46 (1990) 515-522,
+   `doi:10.2307/2531456 <https://doi.org/10.2307/2531456>`_.
+.. [3] P. H. Westfall and S. S. Young, "Resampling-Based Multiple Testing: Examples and Methods for
+   p-Value Adjustment", Wiley (1993).
 .. [4] Y. Benjamini and Y. Hochberg, "Controlling the false discovery rate", Journal of the Royal
-   Statistical Society B 57 (1995) 289-300.
+   Statistical Society B 57 (1995) 289-300, `doi:10.1111/j.2517-6161.1995.tb02031.x
+   <https://doi.org/10.1111/j.2517-6161.1995.tb02031.x>`_.
 
 May import: `sigmine.ranking` and what lies below it.
 """
@@ -145,6 +148,8 @@ def get_correction(
     InputError
         An unknown name, a level outside (0, 1), an argument that the procedure does not take, or
         one that it needs.
+    InputTypeError
+        A level or a number of tests that is no number.
 
     Notes
     -----

@@ -437,6 +437,7 @@ def available() -> tuple[str, ...]:
     Returns
     -------
     tuple of str
+        One name a loader.
 
     Examples
     --------
@@ -457,6 +458,7 @@ def load(name: str) -> Dataset:
     Returns
     -------
     Dataset
+        What the loader of that name returns.
 
     Raises
     ------

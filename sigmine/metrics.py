@@ -58,7 +58,18 @@ class RateEstimate:
     level: float
 
     def excludes(self, value: float) -> bool:
-        """Whether `value` lies outside the limits."""
+        """Say whether a value lies outside the limits.
+
+        Parameters
+        ----------
+        value : float
+            A rate, such as the level that is to be refuted.
+
+        Returns
+        -------
+        bool
+            True below `low` and above `high`.
+        """
         return not self.low <= value <= self.high
 
 
@@ -82,6 +93,7 @@ def clopper_pearson(
     Returns
     -------
     RateEstimate
+        The share, its limits, and what was counted.
 
     Raises
     ------
@@ -93,7 +105,8 @@ def clopper_pearson(
     References
     ----------
     .. [1] C. J. Clopper and E. S. Pearson, "The use of confidence or fiducial limits illustrated
-       in the case of the binomial", Biometrika 26 (1934) 404-413.
+       in the case of the binomial", Biometrika 26 (1934) 404-413,
+       `doi:10.1093/biomet/26.4.404 <https://doi.org/10.1093/biomet/26.4.404>`_.
 
     Examples
     --------
@@ -322,7 +335,8 @@ def genomic_inflation(statistic: ArrayLike) -> float:
     References
     ----------
     .. [1] B. Devlin and K. Roeder, "Genomic control for association studies", Biometrics 55 (1999)
-       997-1004.
+       997-1004, `doi:10.1111/j.0006-341X.1999.00997.x
+       <https://doi.org/10.1111/j.0006-341X.1999.00997.x>`_.
 
     Examples
     --------

@@ -23,6 +23,7 @@ __all__ = ["count_workers", "root_chunks", "run_watched"]
 
 T = TypeVar("T")
 _POLL_SECONDS = 0.05
+_PATIENCE_SECONDS = 0.5
 
 
 def count_workers(n_jobs: int | None) -> int:
@@ -100,7 +101,11 @@ def run_watched(
     Raises
     ------
     SearchInterrupted
-        After Ctrl-C, once the workers have ended.
+        After Ctrl-C, once the workers have ended or half a second later.
+
+    Notes
+    -----
+    An error of `watch` ends the workers too and is raised.
     """
     lock = threading.Lock()
     queue = iter(chunks)
@@ -138,9 +143,13 @@ def run_watched(
             # short waits at first, so that a search of milliseconds is not slowed down
             thread.join(min(_POLL_SECONDS, 0.001 + (time.monotonic() - started) / 10))
             watch(max(0, handed_out - n_workers) / max(1, len(chunks)))
-    except KeyboardInterrupt:
+    except BaseException as error:  # Ctrl-C, or an error of the callback
         stop[0] = 1
-        thread.join()
+        # A kernel stops within milliseconds. One that is still being compiled cannot be stopped:
+        # it is left to its daemon thread, and ends as soon as it starts.
+        thread.join(_PATIENCE_SECONDS)
+        if not isinstance(error, KeyboardInterrupt):
+            raise
         raise SearchInterrupted(
             "The search was interrupted before its end. The threshold depends on every testable "
             "pattern, so nothing found so far can be called significant; run it again, or ask "

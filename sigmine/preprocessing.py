@@ -128,6 +128,7 @@ def make_items(
     Returns
     -------
     Items
+        The matrix, the names of its columns, and what was done.
 
     Raises
     ------

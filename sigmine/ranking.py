@@ -245,6 +245,7 @@ def select(
     Returns
     -------
     Selection
+        The mask, the threshold, and the rule that was applied.
 
     Raises
     ------

@@ -283,7 +283,7 @@ class PatternResults:
         """Genomic inflation: median statistic of the testable patterns over 0.4549.
 
         Near 1 if most patterns are unrelated to the outcome within strata; nan if nothing was
-        testable. The statistic is two-sided whatever the alternative.
+        testable. Two-sided whatever the alternative; see `sigmine.metrics.genomic_inflation`.
         """
         statistics = self.testable["statistic"].to_numpy(dtype=np.float64)
         statistics = statistics[np.isfinite(statistics)]
@@ -377,22 +377,44 @@ class PatternResults:
         confounding: bool = True,
         limit: int | None = 10_000,
     ) -> None:
-        """Write the report as JSON; parameters as in `to_dict`.
+        """Write the report as JSON, for ``sigmine report`` and `sigmine.report.load_summary`.
 
-        ``sigmine report`` (and `sigmine.report.load_summary`) turns the file into HTML again.
+        Parameters
+        ----------
+        path : str or Path
+            The file; replaced at once when it is complete.
+        top, confounding, limit
+            As in `to_dict`.
+
+        Raises
+        ------
+        InputError, OSError
+            If the file cannot be written; one that was there before is unchanged.
         """
         from .report import render_json
 
         self._write(path, render_json(self.to_dict(top=top, confounding=confounding, limit=limit)))
 
     def to_html(self, path: str | Path, *, top: int = 20, confounding: bool = True) -> None:
-        """Write the report as one self-contained HTML file; parameters as in `to_dict`."""
+        """Write the report as one self-contained HTML file.
+
+        Parameters
+        ----------
+        path, top, confounding
+            As in `to_json`, with the same errors.
+        """
         from .report import render_html
 
         self._write(path, render_html(self.to_dict(top=top, confounding=confounding)))
 
     def to_markdown(self, path: str | Path, *, top: int = 20, confounding: bool = True) -> None:
-        """Write the report as Markdown; parameters as in `to_dict`."""
+        """Write the report as Markdown.
+
+        Parameters
+        ----------
+        path, top, confounding
+            As in `to_json`, with the same errors.
+        """
         from .report import render_markdown
 
         self._write(path, render_markdown(self.to_dict(top=top, confounding=confounding)))
@@ -404,6 +426,11 @@ class PatternResults:
         ----------
         path : str or Path
             The file; replaced at once when it is complete.
+
+        Raises
+        ------
+        InputError, OSError
+            As in `to_json`.
         """
         frame = self.to_frame()
         for name in ("pattern", "generator"):
@@ -448,7 +475,12 @@ class PatternResults:
         Returns
         -------
         matplotlib Axes
-            The axes with the plot.
+            The axes with the plot. A stratum whose odds ratio is not defined is left blank.
+
+        Raises
+        ------
+        InputError
+            If there is no such pattern.
         """
         from .report.plots import forest
 

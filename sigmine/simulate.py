@@ -77,7 +77,13 @@ class SimulatedData:
         return tuple(f"item_{j:0{width}d}" for j in range(self.X.shape[1]))
 
     def to_frame(self) -> pd.DataFrame:
-        """Return one pandas data frame: a column per item, then "y" and "stratum"."""
+        """Return the simulated table as a data frame.
+
+        Returns
+        -------
+        pandas.DataFrame
+            A column an item, then "y" and "stratum".
+        """
         import pandas as pd
 
         frame = pd.DataFrame(self.X, columns=list(self.item_names))
@@ -213,7 +219,7 @@ def simulate_planted(
 
     Parameters
     ----------
-    n_rows, n_items, n_strata, density, case_rates, rng
+    n_rows, n_items, n_strata, density, case_rates
         As in `simulate_null`.
     pattern_length : int, default=4
         Items of every planted set, at least 1. The sets share no item.
@@ -226,10 +232,13 @@ def simulate_planted(
         (low, high), low <= high. Share of carriers of an associated set among controls and among
         cases, and of a confounded set in the first and in the last stratum. With one stratum a
         confounded set has the low share.
+    rng : int, Generator, SeedSequence or None, optional
+        As in `simulate_null`.
 
     Returns
     -------
     SimulatedData
+        The table, with the planted sets.
 
     Raises
     ------

@@ -302,6 +302,11 @@ def statistic(
     ndarray of float64, shape (...)
         T >= 0; 0 where the variance is zero (no stratum says anything).
 
+    Raises
+    ------
+    InputError
+        As in `signed_root`.
+
     See Also
     --------
     sigmine.association.cmh_exact : the same conditional test without the approximation.
@@ -337,6 +342,11 @@ def log_pvalue(
     -------
     ndarray of float64, shape (...)
         At most 0; 0 (p = 1) where the variance is zero.
+
+    Raises
+    ------
+    InputError
+        As in `signed_root`; or if the alternative is not known.
     """
     check_alternative(alternative)
     z = signed_root(support, cases, sizes, case_sizes, variance=variance)
@@ -356,12 +366,22 @@ def pvalue(
     variance: str = "mantel-haenszel",
     alternative: str = "two-sided",
 ) -> NDArray[np.float64]:
-    """Return the p-value; parameters as in `log_pvalue`. Below 1e-308 it is 0: use the logarithm.
+    """Return the p-value.
+
+    Parameters
+    ----------
+    support, cases, sizes, case_sizes, variance, alternative
+        As in `log_pvalue`.
 
     Returns
     -------
     ndarray of float64, shape (...)
-        Between 0 and 1.
+        Between 0 and 1; below 1e-308 it is 0, and `log_pvalue` is what still tells.
+
+    Raises
+    ------
+    InputError
+        As in `log_pvalue`.
     """
     check_alternative(alternative)
     z = signed_root(support, cases, sizes, case_sizes, variance=variance)
@@ -373,12 +393,22 @@ def pvalue(
 
 
 def log10_pvalue(*args: Any, **kwargs: Any) -> NDArray[np.float64]:
-    """Return the base-10 logarithm of the p-value; parameters as in `log_pvalue`.
+    """Return the base-10 logarithm of the p-value.
+
+    Parameters
+    ----------
+    *args, **kwargs
+        As in `log_pvalue`.
 
     Returns
     -------
     ndarray of float64, shape (...)
         At most 0.
+
+    Raises
+    ------
+    InputError
+        As in `log_pvalue`.
     """
     return log_pvalue(*args, **kwargs) / LN10
 
@@ -443,17 +473,32 @@ def minimum_log_pvalue(
     -------
     ndarray of float64, shape (...)
         At most 0.
+
+    Raises
+    ------
+    InputError
+        If the shapes do not fit, a count is outside its range, or the alternative is not known.
     """
     return _attainable(support, sizes, case_sizes, variance, alternative, bound=False)
 
 
 def minimum_pvalue(*args: Any, **kwargs: Any) -> NDArray[np.float64]:
-    """Return the smallest attainable p-value; parameters as in `minimum_log_pvalue`.
+    """Return the smallest p-value that any table with these margins can have.
+
+    Parameters
+    ----------
+    *args, **kwargs
+        As in `minimum_log_pvalue`.
 
     Returns
     -------
     ndarray of float64, shape (...)
         Between 0 and 1.
+
+    Raises
+    ------
+    InputError
+        As in `minimum_log_pvalue`.
     """
     return np.asarray(np.exp(minimum_log_pvalue(*args, **kwargs)), dtype=np.float64)
 
@@ -480,16 +525,35 @@ def minimum_log_pvalue_bound(
     -------
     ndarray of float64, shape (...)
         At most `minimum_log_pvalue` of the same margins.
+
+    Raises
+    ------
+    InputError
+        As in `minimum_log_pvalue`.
+
+    Notes
+    -----
+    The formula and its proof are in "The mathematics", Theorem 1.
     """
     return _attainable(support, sizes, case_sizes, variance, alternative, bound=True)
 
 
 def minimum_pvalue_bound(*args: Any, **kwargs: Any) -> NDArray[np.float64]:
-    """Return the bound as a p-value; parameters as in `minimum_log_pvalue_bound`.
+    """Return a p-value that no margins x' <= x can go below.
+
+    Parameters
+    ----------
+    *args, **kwargs
+        As in `minimum_log_pvalue_bound`.
 
     Returns
     -------
     ndarray of float64, shape (...)
         Between 0 and 1.
+
+    Raises
+    ------
+    InputError
+        As in `minimum_log_pvalue_bound`.
     """
     return np.asarray(np.exp(minimum_log_pvalue_bound(*args, **kwargs)), dtype=np.float64)

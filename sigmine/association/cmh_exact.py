@@ -19,8 +19,10 @@ its minimum over every x' <= x is the same product at min(x_k, n1_k).
 
 References
 ----------
-.. [1] N. Breslow and N. Day, "Statistical Methods in Cancer Research" vol. 1, IARC (1980), ch. 4.
-.. [2] A. Agresti, "A survey of exact inference for contingency tables", Statist. Sci. 7 (1992).
+.. [1] N. E. Breslow and N. E. Day, "Statistical Methods in Cancer Research, volume I: The Analysis
+   of Case-Control Studies", IARC (1980), chapter 4.
+.. [2] A. Agresti, "A survey of exact inference for contingency tables", Statistical Science 7
+   (1992) 131-153.
 """
 
 from __future__ import annotations
@@ -89,11 +91,17 @@ def extreme_tables(
         ``tables[0, offset[k] + x]`` is -log r_k(x), ``tables[1, offset[k] + x]`` is -log l_k(x).
     offset : ndarray of int64, shape (n_strata,)
     """
-    ups, downs = [], []
     lengths = sizes.astype(np.int64) + 1
-    for n, n1 in zip(sizes.astype(np.int64).tolist(), case_sizes.astype(np.int64), strict=True):
-        ups.append(_negative_log_extreme(n, int(n1)))
-        downs.append(_negative_log_extreme(n, n - int(n1)))
+    known: dict[tuple[int, int], NDArray[np.float64]] = {}
+
+    def table(n: int, n1: int) -> NDArray[np.float64]:
+        if (n, n1) not in known:  # thousands of small strata share a few sizes
+            known[n, n1] = _negative_log_extreme(n, n1)
+        return known[n, n1]
+
+    margins = list(zip(sizes.astype(int).tolist(), case_sizes.astype(int).tolist(), strict=True))
+    ups = [table(n, n1) for n, n1 in margins]
+    downs = [table(n, n - n1) for n, n1 in margins]
     offset = np.zeros(len(lengths), dtype=np.int64)
     offset[1:] = np.cumsum(lengths)[:-1]
     return np.stack([np.concatenate(ups), np.concatenate(downs)]), offset
@@ -252,7 +260,7 @@ def log_pvalue(
     Raises
     ------
     InputError
-        If the shapes do not fit or a count is outside its range.
+        If the shapes do not fit, a count is outside its range, or the alternative is not known.
 
     Notes
     -----
@@ -292,6 +300,11 @@ def log_pvalue_and_mid(
     -------
     log_pvalue, log_mid_pvalue : ndarray of float64, shape (...)
         As `log_pvalue` returns them without and with ``mid_p``.
+
+    Raises
+    ------
+    InputError
+        As in `log_pvalue`.
     """
     side = sidedness(alternative, two_sided)
     n, n1 = as_margins(sizes, case_sizes)
@@ -317,23 +330,43 @@ def _both_log_pvalues(
 
 
 def pvalue(*args: Any, **kwargs: Any) -> NDArray[np.float64]:
-    """Return the exact p-value; parameters as in `log_pvalue`. Below 1e-308 it is 0.
+    """Return the exact p-value.
+
+    Parameters
+    ----------
+    *args, **kwargs
+        As in `log_pvalue`.
 
     Returns
     -------
     ndarray of float64, shape (...)
-        Between 0 and 1.
+        Between 0 and 1; below 1e-308 it is 0, and `log_pvalue` is what still tells.
+
+    Raises
+    ------
+    InputError
+        As in `log_pvalue`.
     """
     return np.asarray(np.exp(log_pvalue(*args, **kwargs)), dtype=np.float64)
 
 
 def log10_pvalue(*args: Any, **kwargs: Any) -> NDArray[np.float64]:
-    """Return the base-10 logarithm of the p-value; parameters as in `log_pvalue`.
+    """Return the base-10 logarithm of the p-value.
+
+    Parameters
+    ----------
+    *args, **kwargs
+        As in `log_pvalue`.
 
     Returns
     -------
     ndarray of float64, shape (...)
         At most 0.
+
+    Raises
+    ------
+    InputError
+        As in `log_pvalue`.
     """
     return log_pvalue(*args, **kwargs) / LN10
 
@@ -381,6 +414,11 @@ def minimum_log_pvalue(
     ndarray of float64, shape (...)
         At most 0.
 
+    Raises
+    ------
+    InputError
+        If the shapes do not fit, a count is outside its range, or the alternative is not known.
+
     Notes
     -----
     A log-concave law is least likely at one of its two ends, so the minimum is 2 min(prod r,
@@ -391,12 +429,22 @@ def minimum_log_pvalue(
 
 
 def minimum_pvalue(*args: Any, **kwargs: Any) -> NDArray[np.float64]:
-    """Return the smallest attainable p-value; parameters as in `minimum_log_pvalue`.
+    """Return the smallest p-value that any table with these margins can have.
+
+    Parameters
+    ----------
+    *args, **kwargs
+        As in `minimum_log_pvalue`.
 
     Returns
     -------
     ndarray of float64, shape (...)
         Between 0 and 1.
+
+    Raises
+    ------
+    InputError
+        As in `minimum_log_pvalue`.
     """
     return np.asarray(np.exp(minimum_log_pvalue(*args, **kwargs)), dtype=np.float64)
 
@@ -423,16 +471,35 @@ def minimum_log_pvalue_bound(
     -------
     ndarray of float64, shape (...)
         At most `minimum_log_pvalue` of the same margins.
+
+    Raises
+    ------
+    InputError
+        As in `minimum_log_pvalue`.
+
+    Notes
+    -----
+    The formula and its proof are in "The mathematics", Theorem 2.
     """
     return _attainable(support, sizes, case_sizes, alternative, two_sided, bound=True)
 
 
 def minimum_pvalue_bound(*args: Any, **kwargs: Any) -> NDArray[np.float64]:
-    """Return the bound as a p-value; parameters as in `minimum_log_pvalue_bound`.
+    """Return a p-value that no margins x' <= x can go below.
+
+    Parameters
+    ----------
+    *args, **kwargs
+        As in `minimum_log_pvalue_bound`.
 
     Returns
     -------
     ndarray of float64, shape (...)
         Between 0 and 1.
+
+    Raises
+    ------
+    InputError
+        As in `minimum_log_pvalue_bound`.
     """
     return np.asarray(np.exp(minimum_log_pvalue_bound(*args, **kwargs)), dtype=np.float64)

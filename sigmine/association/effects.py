@@ -106,6 +106,11 @@ def is_informative(tables: ArrayLike) -> Masks:
     -------
     ndarray of bool, shape (..., n_strata)
         True where the stratum has carriers and others, cases and controls.
+
+    Raises
+    ------
+    InputError
+        As in `pooled_odds_ratio`.
     """
     counts = _as_tables(tables)
     rows, columns = counts.sum(axis=-1), counts.sum(axis=-2)
@@ -124,6 +129,11 @@ def has_empty_cell(tables: ArrayLike) -> Masks:
     -------
     ndarray of bool, shape (..., n_strata)
         True where a stratum is informative and has a cell of 0.
+
+    Raises
+    ------
+    InputError
+        As in `pooled_odds_ratio`.
     """
     counts = _as_tables(tables)
     return np.asarray(is_informative(counts) & (counts == 0).any(axis=(-2, -1)), dtype=np.bool_)
@@ -188,7 +198,7 @@ def _ratio(numerator: Floats, denominator: Floats) -> Floats:
 
 
 def pooled_odds_ratio_interval(tables: ArrayLike, level: float = 0.95) -> tuple[Floats, Floats]:
-    r"""Confidence limits of the Mantel-Haenszel odds ratio, after Robins, Breslow and Greenland.
+    r"""Compute limits of the Mantel-Haenszel odds ratio, after Robins, Breslow and Greenland.
 
     Parameters
     ----------
@@ -354,7 +364,7 @@ def breslow_day(tables: ArrayLike, tarone: bool = True) -> BreslowDayResult:
 
 
 def stratum_odds_ratios(tables: ArrayLike, level: float = 0.95) -> tuple[Floats, Floats, Floats]:
-    r"""Odds ratio of every stratum with Woolf's confidence limits, for forest plots.
+    r"""Estimate the odds ratio of every stratum, with Woolf's confidence limits.
 
     Parameters
     ----------

@@ -48,7 +48,8 @@ def summary_lines(results: PatternResults, top: int) -> list[str]:
         f"({results.n_visited:,} visited)",
         *textwrap.wrap(
             f"target {problem.target_name} = {problem.class_names[1]}; "
-            f"{count_of(problem.table.n_rows, 'row')} searched, {problem.n_cases:,} cases; "
+            f"{count_of(problem.table.n_rows, 'row')} searched, "
+            f"{count_of(problem.n_cases, 'case')}; "
             f"{count_of(len(problem.item_names), 'item')}; strata: {strata} "
             f"({problem.table.n_strata:,}); {settings.method} test, {settings.alternative}",
             WIDTH,
@@ -59,10 +60,14 @@ def summary_lines(results: PatternResults, top: int) -> list[str]:
     ]
     if results.concerns:
         lines += textwrap.wrap(f"Warning: {results.concerns}", WIDTH)
-    if results.n_testable == 0:
-        lines.append(
-            "Nothing was testable: the smallest attainable p-value is "
-            f"{format_pvalue(results.outcome.smallest_minimum_pvalue, plain=True)}."
+    if not problem.item_names:
+        lines.append("Nothing was testable: no item varies over the searched rows.")
+    elif results.n_testable == 0:
+        smallest = format_pvalue(results.outcome.smallest_minimum_pvalue, plain=True)
+        lines += textwrap.wrap(
+            f"Nothing was testable: the smallest attainable p-value is {smallest}, against a "
+            f"threshold of {settings.alpha:g}.",
+            WIDTH,
         )
     if len(results):
         lines += ["", *_summary_table(results, top)]

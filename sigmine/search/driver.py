@@ -45,7 +45,7 @@ __all__ = ["search_patterns"]
 T = TypeVar("T")
 
 _MARGIN = 1e-6  # in evidence, around the critical bucket: far above rounding, far below its width
-_SAMPLE_SIZE = 20_000
+_SAMPLE_SIZE, _SAMPLE_CELLS = 20_000, 4_000_000  # row sets, and counts by stratum, of the sample
 _COUNT = Goal(0, np.zeros(2))
 
 
@@ -181,7 +181,7 @@ class _Search:
         # ties at its border: no threshold can come out above this one.
         surely = alive if grid else int(counts[level + 2 :].sum())
         log_threshold = math.log(self.settings.alpha / max(1, surely)) + TIE_TOLERANCE
-        stride = max(1, -(-alive // _SAMPLE_SIZE))
+        stride = max(1, -(-alive // min(_SAMPLE_SIZE, _SAMPLE_CELLS // self.table.n_strata + 1)))
         goal = Goal(1, np.array([cut, lowered(cut)]))
         tables = self.data.tables
 

@@ -93,7 +93,9 @@ def evidence_limit(tables: EvidenceTables, n_rows: int) -> NDArray[np.float64]:
     """
     per_row = np.zeros(n_rows + 1, dtype=np.float64)
     kind, _, excess, deficit = tables.choice.tolist()
-    for k in range(tables.margins.shape[1]):
+    # Strata of the same size and cases have the same h_k: one of each kind is enough.
+    _, kinds = np.unique(tables.margins[:2], axis=1, return_index=True)
+    for k in kinds.tolist():
         size, n_cases, share, spread = tables.margins[:, k].tolist()
         for wanted, cap, side, weight in (
             (excess, int(n_cases), cmh_exact.UP, 1.0 - share),

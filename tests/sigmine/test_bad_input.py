@@ -14,6 +14,7 @@ import sys
 import time
 import warnings
 
+import numba
 import numpy as np
 import pandas as pd
 import pytest
@@ -351,7 +352,9 @@ rng = np.random.default_rng(5)
 matrix, y, strata = rng.random((1500, 60)) < 0.6, rng.integers(0, 2, 1500), np.arange(1500) % 4
 
 def tell(progress):
-    if progress.visited and progress.seconds > 0.2:
+    if progress.visited == 0:
+        print("compiling", flush=True)
+    elif progress.seconds > 0.2:
         print("running", flush=True)
 
 try:
@@ -366,13 +369,14 @@ except SearchInterrupted as error:
 class TestInterrupt:
     """Ctrl-C ends within a second; 5 seconds leave room for a machine that is busy."""
 
-    def interrupt(self, command, sign, stream):
+    def interrupt(self, command, sign, stream, **environment):
         """Send SIGINT when `sign` is read; return code, output, errors and seconds to the end."""
         process = subprocess.Popen(
             [sys.executable, *map(str, command)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            env=os.environ | environment,
         )
         try:
             pipe = getattr(process, stream)
@@ -397,6 +401,15 @@ class TestInterrupt:
         said = out.split("interrupted: ")[1]
         assert_says(said, ["interrupted before its end", "nothing .* can be called significant",
                            "max_length, min_support, fewer items"])  # fmt: skip
+
+    @pytest.mark.skipif(numba.config.DISABLE_JIT, reason="nothing is compiled")
+    def test_first_search_on_a_machine(self, tmp_path):
+        """A kernel that is being compiled cannot be stopped, and is not waited for."""
+        code, _, err, seconds = self.interrupt(
+            ["-c", LONG_SEARCH, 1], "compiling", "stdout", NUMBA_CACHE_DIR=str(tmp_path)
+        )
+        assert code == 7, err
+        assert seconds < 5
 
     def test_command_line(self, tmp_path):
         rng = np.random.default_rng(5)

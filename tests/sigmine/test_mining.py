@@ -541,6 +541,21 @@ class TestProgress:
         )
         assert threads == {threading.current_thread()}
 
+    def test_an_error_of_the_callback_ends_the_search(self):
+        rng = np.random.default_rng(5)
+        X, y = rng.random((1500, 60)) < 0.6, rng.integers(0, 2, 1500)  # minutes of work
+
+        def fail(progress: SearchProgress) -> None:
+            if progress.visited:
+                raise RuntimeError("from the callback")
+
+        with pytest.raises(RuntimeError, match="from the callback"):
+            mine_matrix(X, y, progress=fail)
+        workers = [t for t in threading.enumerate() if t.name == "sigmine-search"]
+        for worker in workers:
+            worker.join(timeout=10)
+        assert not any(worker.is_alive() for worker in workers)
+
     def test_verbose_is_silent_in_the_first_second(self, capsys):
         X, y = [[1, 0], [0, 1], [1, 1], [0, 0]] * 3, [1, 0, 0, 0] * 3
         expected = mine_matrix(X, y)  # compiles, if nothing did before
