@@ -1,12 +1,16 @@
 """How the documentation is built: ``make docs``."""
 
+import csv
 import sys
 from pathlib import Path
+
+from sphinx.application import Sphinx
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "_ext"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from sigmine import __version__
+from sigmine.columns import COLUMNS
 
 project = "sigmine"
 author = "The sigmine developers"
@@ -30,11 +34,13 @@ autosummary_generate = True
 autodoc_typehints = "none"  # the docstrings name the types, with shapes and ranges
 numpydoc_show_class_members = False
 numpydoc_class_members_toctree = False
+toc_object_entries_show_parents = "hide"
 
 sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "auto_examples",
     "backreferences_dir": "api/generated/backreferences",
+    "capture_repr": ("_repr_html_",),  # tables; not the names of the axes of a figure
     "doc_module": ("sigmine",),
     "reference_url": {"sigmine": None},  # names in the code of the examples link to their pages
     "abort_on_example_error": True,
@@ -53,12 +59,29 @@ html_theme_options = {
     "show_toc_level": 2,
     "navigation_with_keys": False,
     "secondary_sidebar_items": ["page-toc"],
-    "header_links_before_dropdown": 8,
+    "header_links_before_dropdown": 6,
 }
 # No sidebar of sections on pages that have none.
-html_sidebars = {
-    page: [] for page in ("install", "quickstart", "concepts", "guarantees", "mathematics", "cli")
-}
+_PLAIN_PAGES = (
+    "install", "quickstart", "concepts", "guarantees", "mathematics", "cli",
+    "auto_examples/*", "studies/*",
+)  # fmt: skip
+html_sidebars = {page: [] for page in _PLAIN_PAGES}
 # A paper cited by its module, not by a sentence, is no mistake.
 suppress_warnings = ["ref.citation"]
 html_show_sourcelink = False
+
+
+def _write_columns(app: Sphinx) -> None:
+    """Write the table of ``api/columns`` from the one list of what each column means."""
+    folder = Path(app.srcdir, "api", "generated")
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "columns.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        for column in COLUMNS:
+            writer.writerow([f"``{column.name}``", column.dtype, column.help])
+
+
+def setup(app: Sphinx) -> None:
+    """Run before the pages are read."""
+    app.connect("builder-inited", _write_columns)

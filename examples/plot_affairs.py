@@ -30,16 +30,10 @@ results = mine_patterns(data.frame, target=data.target, strata=data.strata)
 results.print_summary(top=8)
 
 # %%
-# The strata
-# ----------
-# Eleven combinations of age and years of marriage. The share of cases differs between them, so a
-# search that ignores them compares women who differ in more than their answers.
-results.plot_strata()
-
-# %%
 # The best pattern
 # ----------------
-# One odds ratio a stratum, and the one that is pooled over all of them.
+# One odds ratio a stratum, and the one that is pooled over all of them. A long line is a stratum of
+# a few women.
 results.plot_forest(0)
 
 # %%
@@ -49,7 +43,7 @@ results.stratum_table(0).round(2)
 
 # %%
 # Is one odds ratio a fair summary? The homogeneity test (Breslow and Day, with Tarone's adjustment)
-# asks whether the strata differ by more than chance.
+# asks whether the strata differ by more than chance. For these eight patterns they do not.
 columns = ["generator", "odds_ratio", "odds_ratio_low", "odds_ratio_high", "homogeneity_pvalue"]
 results.patterns[columns].head(8).round(3)
 

@@ -58,8 +58,9 @@ results.patterns[["generator", "support", "pvalue", "odds_ratio"]].head()
 # %%
 # Every discovery, in both searches
 # ---------------------------------
-# Where the strata change nothing a point lies on the diagonal. False discoveries (orange) have
-# small p-values only as long as the strata are ignored: they lie along the bottom.
+# Where the strata change nothing a point lies on the diagonal; the dashed lines are the two
+# thresholds. False discoveries (orange) have small p-values only as long as the strata are ignored:
+# they lie along the bottom.
 comparison = results.comparison()
 is_false = np.array([not set(pattern) & true_items for pattern in comparison["pattern"]])
 
@@ -93,5 +94,5 @@ ax.legend(frameon=False)
 fig, (left, right) = plt.subplots(1, 2, figsize=(9.6, 4.8), layout="constrained", sharey=True)
 results.plot_qq(ax=left)
 without.plot_qq(ax=right)
-left.set_title(f"with strata, inflation {results.inflation:.1f}")
-right.set_title(f"without, inflation {without.inflation:.1f}")
+left.set_title(f"with strata, inflation {results.inflation:.1f}", loc="left")
+right.set_title(f"without, inflation {without.inflation:.1f}", loc="left")

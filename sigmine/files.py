@@ -292,6 +292,7 @@ def _looks_irregular(data: bytes, delimiter: str, n_fields: int) -> bool:
     if n_fields == 1:
         return True  # without separators there is nothing to count
     octets = np.frombuffer(data, dtype=np.uint8)
+    starts = np.frombuffer(f'{delimiter}\n\r"'.encode(), dtype=np.uint8)
     inside = False  # within quotes at the start of the slice
     separators = 0  # so far, on the line that the slice begins with
     for start in range(0, len(octets), _SLICE):
@@ -301,6 +302,12 @@ def _looks_irregular(data: bytes, delimiter: str, n_fields: int) -> bool:
         is_quote = piece == ord('"')
         if inside or is_quote.any():
             quoted = np.logical_xor.accumulate(is_quote) ^ inside
+            # A quote opens a value at its start only (or follows a quote: a doubled one inside);
+            # anywhere else it is a plain character, and the count of quotes means nothing.
+            opens = np.flatnonzero(is_quote & quoted)
+            before = octets[start + opens[start + opens > 0] - 1]
+            if not np.isin(before, starts).all():
+                return True
             inside = bool(quoted[-1])
             is_end &= ~quoted
             is_separator &= ~quoted

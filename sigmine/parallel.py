@@ -124,13 +124,20 @@ def run_watched(
     results: list[list[T]] = []
     errors: list[BaseException] = []
 
+    def guarded(number: int) -> T:
+        try:
+            return work(number, take())
+        except BaseException:
+            stop[0] = 1  # the others need not go on
+            raise
+
     def run() -> None:
         try:
             if n_workers == 1:
-                results.append([work(0, take())])
+                results.append([guarded(0)])
             else:
                 parallel = joblib.Parallel(n_jobs=n_workers, require="sharedmem")
-                tasks = (joblib.delayed(work)(number, take()) for number in range(n_workers))
+                tasks = (joblib.delayed(guarded)(number) for number in range(n_workers))
                 results.append(parallel(tasks))
         except BaseException as error:  # handed to the calling thread
             errors.append(error)

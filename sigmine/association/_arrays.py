@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..exceptions import InputError
-from ..settings import ALTERNATIVES, TWO_SIDED
+from ..settings import ALTERNATIVES, TWO_SIDED, VARIANCES
 
 __all__ = [
     "LN10",
@@ -15,6 +17,7 @@ __all__ = [
     "as_support",
     "check_alternative",
     "check_two_sided",
+    "check_variance",
 ]
 
 LN10 = float(np.log(10.0))
@@ -25,6 +28,14 @@ def check_alternative(alternative: str) -> None:
     if alternative not in ALTERNATIVES:
         raise InputError(
             f"alternative={alternative!r} is not known; choose one of {', '.join(ALTERNATIVES)}."
+        )
+
+
+def check_variance(variance: str) -> None:
+    """Refuse a variance that is not known."""
+    if variance not in VARIANCES:
+        raise InputError(
+            f"variance={variance!r} is not known; choose one of {', '.join(VARIANCES)}."
         )
 
 
@@ -42,6 +53,9 @@ def as_margins(
     """Return n_k and n1_k as float64 (products of counts overflow integers)."""
     n = np.ascontiguousarray(sizes, dtype=np.float64)
     n1 = np.ascontiguousarray(case_sizes, dtype=np.float64)
+    for name, values in (("sizes", n), ("case_sizes", n1)):
+        if not np.isfinite(values).all() or (values != np.floor(values)).any():
+            raise InputError(f"{name} must hold whole numbers; found {_first_odd(values)}.")
     if n.ndim != 1 or n.shape != n1.shape or n.size == 0:
         raise InputError(
             f"sizes has shape {n.shape} and case_sizes {n1.shape}; both must be (n_strata,) "
@@ -60,9 +74,7 @@ def as_support(support: ArrayLike, sizes: NDArray[np.float64]) -> NDArray[np.int
             f"support has shape {x.shape}; its last axis must have one entry per stratum "
             f"({len(sizes)})."
         )
-    counts = x.astype(np.int64)
-    if (counts != x).any():
-        raise InputError("support must hold whole numbers.")
+    counts = _whole(x, "support")
     if (counts < 0).any() or (counts > sizes).any():
         raise InputError("support must lie between 0 and the size of its stratum.")
     return counts
@@ -75,10 +87,14 @@ def as_cases(
     case_sizes: NDArray[np.float64],
 ) -> NDArray[np.int64]:
     """Return a as int64, broadcast against the leading axes of support and attainable."""
-    a = np.asarray(cases)
-    counts = np.broadcast_to(a.astype(np.int64), support.shape[:-1])
-    if (counts != a).any():
-        raise InputError("cases must hold whole numbers.")
+    a = _whole(np.asarray(cases), "cases")
+    try:
+        counts = np.broadcast_to(a, support.shape[:-1])
+    except ValueError:
+        raise InputError(
+            f"cases has shape {a.shape}; it must fit support of shape {support.shape} without its "
+            "last axis: one number per pattern."
+        ) from None
     low = np.maximum(0, support - (sizes - case_sizes)).sum(axis=-1)
     high = np.minimum(support, case_sizes).sum(axis=-1)
     if ((counts < low) | (counts > high)).any():
@@ -87,3 +103,20 @@ def as_cases(
             "at most sum min(x_k, n1_k)."
         )
     return counts
+
+
+def _first_odd(values: NDArray[Any]) -> Any:
+    """Return the first value that is not a whole number."""
+    flat = np.ravel(values)
+    return flat[~np.isfinite(flat) | (flat != np.floor(flat))][0]
+
+
+def _whole(values: NDArray[Any], name: str) -> NDArray[np.int64]:
+    """Return counts as int64; refuse anything that is not a whole number."""
+    if values.dtype.kind in "biu":
+        return values.astype(np.int64)
+    if values.dtype.kind != "f":
+        raise InputError(f"{name} must hold whole numbers; found values of type {values.dtype}.")
+    if not np.isfinite(values).all() or (values != np.floor(values)).any():
+        raise InputError(f"{name} must hold whole numbers; found {_first_odd(values)}.")
+    return values.astype(np.int64)

@@ -31,7 +31,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import log_ndtr, ndtr
 
 from .._jit import njit, njit_inline, njit_leaf
-from ._arrays import LN10, as_cases, as_margins, as_support, check_alternative
+from ._arrays import LN10, as_cases, as_margins, as_support, check_alternative, check_variance
 
 __all__ = [
     "log10_pvalue",
@@ -67,6 +67,7 @@ def spread(
     ndarray of float64, shape (n_strata,)
         Zero where a stratum has one class or one row only.
     """
+    check_variance(variance)
     with np.errstate(divide="ignore", invalid="ignore"):
         share = np.where(sizes > 0, case_sizes / sizes, 0.0)
         c = share * (1.0 - share)

@@ -317,7 +317,14 @@ def point_pvalue_sum(
     log_lower, log_upper, log_a = log_tails(a, x, margins)
     limit = log_a + math.log1p(MINLIKE_TOLERANCE)
     if _log_point_of_sum(mode, x, margins) <= limit:
-        return 0.0, log_a  # a is a mode: every outcome counts
+        # a is a mode, so that every outcome counts; a neighbour may be a mode too.
+        tied = log_a
+        for neighbour in (a - 1, a + 1):
+            if low <= neighbour <= high:
+                log_other = _log_point_of_sum(neighbour, x, margins)
+                if abs(log_other - log_a) <= MINLIKE_TOLERANCE:
+                    tied += math.log1p(math.exp(log_other - tied))
+        return 0.0, tied
     above = a > mode
     near = log_upper if above else log_lower
     # Outcomes as far as `edge` on the other side may all be likelier than a: then b is none.

@@ -28,7 +28,7 @@ from ..problem import Problem
 from ..settings import SearchSettings
 from .describe import describe_patterns
 from .itemsets import lowered
-from .layout import ALIVE, GRID, LEVEL, Control, Goal, Ladder
+from .layout import ALIVE, COLLECT, COUNT, GRID, LEVEL, SUMMIT, Control, Goal, Ladder
 from .outcome import ProgressCallback, SearchOutcome, SearchProgress
 from .prepare import prepare
 from .testability import (
@@ -46,7 +46,7 @@ T = TypeVar("T")
 
 _MARGIN = 1e-6  # in evidence, around the critical bucket: far above rounding, far below its width
 _SAMPLE_SIZE, _SAMPLE_CELLS = 20_000, 4_000_000  # row sets, and counts by stratum, of the sample
-_COUNT = Goal(0, np.zeros(2))
+_COUNTING = Goal(COUNT, np.zeros(2))
 
 
 def search_patterns(
@@ -109,7 +109,8 @@ class _Search:
         self.n_workers = max(1, min(n_workers, len(self.chunks)))
         self.progress = progress
         self.visited = 0  # by the passes that have ended
-        self.most = float(self.data.score[:, 0].max(initial=-math.inf))
+        enough = self.data.info[:, 1] >= settings.min_support
+        self.most = float(self.data.score[enough, 0].max(initial=-math.inf))
 
     def _run_pass(
         self,
@@ -153,7 +154,7 @@ class _Search:
         """Run the first pass; return the ladder with the counts of all workers."""
 
         def work(control: Control, ladder: Ladder, chunks: Iterator[tuple[int, int]]) -> None:
-            worker = Worker(self.data, ladder, control, _COUNT)
+            worker = Worker(self.data, ladder, control, _COUNTING)
             for first, last in chunks:
                 worker.run(first, last)
 
@@ -182,7 +183,7 @@ class _Search:
         surely = alive if grid else int(counts[level + 2 :].sum())
         log_threshold = math.log(self.settings.alpha / max(1, surely)) + TIE_TOLERANCE
         stride = max(1, -(-alive // min(_SAMPLE_SIZE, _SAMPLE_CELLS // self.table.n_strata + 1)))
-        goal = Goal(1, np.array([cut, lowered(cut)]))
+        goal = Goal(COLLECT, np.array([cut, lowered(cut)]))
         tables = self.data.tables
 
         def work(control: Control, ladder: Ladder, chunks: Iterator[tuple[int, int]]) -> Findings:
@@ -193,7 +194,22 @@ class _Search:
             return findings
 
         parts, visited = self._run_pass("collect", work, [ladder] * self.n_workers)
-        return self._outcome(self._solve(ladder, parts), parts, visited, 1.0 / stride)
+        solution = self._solve(ladder, parts)
+        if solution.n_testable == 0:
+            self._climb_to_summit(ladder)
+        return self._outcome(solution, parts, visited, 1.0 / stride)
+
+    def _climb_to_summit(self, ladder: Ladder) -> None:
+        """Find the smallest minimum p-value of all, to say how far from testable anything was."""
+
+        def work(control: Control, ladder: Ladder, chunks: Iterator[tuple[int, int]]) -> None:
+            goal = Goal(SUMMIT, np.full(2, self.most))
+            control.most[0] = self.most
+            worker = Worker(self.data, ladder, control, goal)
+            for first, last in chunks:
+                worker.run(first, last)
+
+        self._run_pass("summit", work, [ladder] * self.n_workers)
 
     def _solve(self, ladder: Ladder, parts: list[Findings]) -> Critical:
         """Return the final threshold."""
@@ -229,7 +245,7 @@ class _Search:
         order = _lexicographic(closures, closure_ends)  # whatever the workers did
         generators_of = _pieces(generators, ends)
         closures_of = _pieces(closures, closure_ends)
-        samples = [part.sample for part in parts]
+        samples = [part.sample(solution.evidence) for part in parts]
         sample = np.concatenate([rows for rows, _ in samples])
         sample_cases = np.concatenate([counts for _, counts in samples])
         sample_order = np.lexsort((sample_cases, *sample.T[::-1]))

@@ -34,6 +34,8 @@ from .layout import (
     BOUND,
     BUFFER_FULL,
     CARRIER_CASES,
+    COLLECT,
+    COUNT,
     CUT,
     DEPTH,
     DONE,
@@ -56,6 +58,7 @@ from .layout import (
     ROOT,
     STACK_SHORT,
     START,
+    SUMMIT,
     SUPPORT,
 )
 from .testability import bucket_of, climbed
@@ -298,7 +301,7 @@ def _visit(
     visited: NDArray[np.int64],
     most: NDArray[np.float64],
     shared: NDArray[np.int64],
-    collecting: int,
+    purpose: int,
     marks: NDArray[np.float64],
     fill: NDArray[np.int64],
     found_evidence: NDArray[np.float64],
@@ -326,14 +329,20 @@ def _visit(
     if not limited and _is_excluded(columns, parent, parent_info, at, end, excluding, begin, stop):
         return False
     visited[0] += 1
-    most[0] = max(most[0], evidence)
+    enough = parent_info[at, SUPPORT] >= sizes_asked[MIN_SUPPORT]
+    if enough and evidence > most[0]:
+        most[0] = evidence
+        if purpose == SUMMIT:
+            marks[CUT] = evidence
+            marks[PRUNE] = evidence
     # Case 2: testable so far. It is a hypothesis of its own.
     if (
-        evidence >= (marks[CUT] if collecting else edges[state[LEVEL]])
-        and parent_info[at, SUPPORT] >= sizes_asked[MIN_SUPPORT]
+        enough
+        and purpose != SUMMIT
+        and evidence >= (marks[CUT] if purpose == COLLECT else edges[state[LEVEL]])
         and (not limited or is_first_description(columns, root_info, parent, at, levels, depth))
     ):
-        if collecting:
+        if purpose == COLLECT:
             _record(
                 parent, at, evidence, depth, levels, cases, segments, masks, counts, fill,
                 found_evidence, found_support, found_info, found_items,
@@ -397,7 +406,7 @@ def search_subtrees(
     visited: NDArray[np.int64],
     most: NDArray[np.float64],
     shared: NDArray[np.int64],
-    collecting: int,
+    purpose: int,
     marks: NDArray[np.float64],
     fill: NDArray[np.int64],
     found_evidence: NDArray[np.float64],
@@ -422,7 +431,7 @@ def search_subtrees(
         if stop[0]:
             return DONE
         if depth < 0:  # the next root item
-            if not collecting:
+            if purpose == COUNT:
                 _adopt_shared_threshold(room, tally, state, shared)
             levels[0, START] = 0
             levels[0, END] = columns.shape[0]
@@ -437,7 +446,7 @@ def search_subtrees(
             continue
         if room_needed(depth, levels) > info.shape[0] or depth + 2 > levels.shape[0]:
             return STACK_SHORT
-        if collecting and (
+        if purpose == COLLECT and (
             fill[N_PATTERNS] >= found_info.shape[0] or fill[N_ITEMS] + depth >= found_items.shape[0]
         ):
             return BUFFER_FULL
@@ -445,14 +454,14 @@ def search_subtrees(
         if depth:
             parent, parent_info, parent_score = words, info, score
         levels[depth, PATH] = parent_info[at, ITEM]
-        cut = marks[PRUNE] if collecting else lowered(edges[state[LEVEL]])
+        cut = lowered(edges[state[LEVEL]]) if purpose == COUNT else marks[PRUNE]
         while cursor[LEAST] < limit.shape[0] and limit[cursor[LEAST]] < cut:
             cursor[LEAST] += 1
         if _visit(
             columns, root_info, parent, parent_info, parent_score, depth, cut, cursor[LEAST],
             words, info, score, excluding, levels, counts, scratch, cases, segments, masks,
             sizes_asked, choice, margins, extremes, offset, edges, room, tally, state, visited,
-            most, shared, collecting, marks, fill, found_evidence, found_support, found_info,
+            most, shared, purpose, marks, fill, found_evidence, found_support, found_info,
             found_items,
         ):  # fmt: skip
             cursor[DEPTH] += 1

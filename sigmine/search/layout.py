@@ -26,6 +26,8 @@ CUT, PRUNE = 0, 1
 N_PATTERNS, N_ITEMS = 0, 1
 # Columns of `found_info`.
 CARRIER_CASES, KEY, LENGTH = 0, 1, 2
+# What a pass is for: `Goal.purpose`.
+COUNT, COLLECT, SUMMIT = 0, 1, 2
 # Why the kernel returned.
 DONE, STACK_SHORT, BUFFER_FULL = 0, 1, 2
 
@@ -145,14 +147,14 @@ class Goal(NamedTuple):
 
     Attributes
     ----------
-    collecting : int
-        0: the first pass, only count; 1: the second, collect.
+    purpose : int
+        `COUNT`: the first pass; `COLLECT`: the second; `SUMMIT`: only find the largest evidence.
     marks : ndarray of float64, shape (2,)
-        Of the second pass: evidence from which on a hypothesis is collected, and the same less
-        rounding errors, below which a subtree is pruned.
+        Not of the first pass: evidence from which on a hypothesis is collected, and the same less
+        rounding errors, below which a subtree is pruned. In search of the summit both rise.
     """
 
-    collecting: int
+    purpose: int
     marks: NDArray[np.float64]
 
 

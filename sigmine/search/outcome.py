@@ -18,7 +18,7 @@ class SearchProgress:
     Attributes
     ----------
     stage : str
-        "threshold" (first pass) or "collect" (second pass).
+        "threshold" (first pass), "collect" (second pass) or "summit" (if nothing was testable).
     visited : int
         Row sets visited so far, in both passes.
     testable : int
@@ -49,7 +49,8 @@ class SearchOutcome:
     Attributes
     ----------
     n_visited : int
-        Row sets whose counts were evaluated and kept in the first pass (nodes of the search tree).
+        Row sets that the second pass visited, at the final threshold (nodes of the search tree); it
+        does not depend on the number of workers.
     n_testable : int
         How many hypotheses are testable: m(delta*).
     testability_threshold : float
@@ -59,7 +60,7 @@ class SearchOutcome:
         alpha / max(1, n_testable); a testable pattern with a p-value of at most this is
         significant.
     smallest_minimum_pvalue : float
-        Smallest minimum p-value of any visited row set; nan if there was none.
+        Smallest minimum p-value of any pattern; nan if there was none.
     generators : list of ndarray of int64
         Items of one generator of every significant pattern.
     closures : list of ndarray of int64

@@ -58,8 +58,13 @@ def build_ladder(settings: SearchSettings) -> Ladder:
         n_steps = math.ceil(_GRID_DECADES / settings.grid_step - 1e-9)
         log_p = -settings.grid_step * math.log(10.0) * np.arange(n_steps + 1)
     edges = np.maximum.accumulate(evidence_of_log_pvalue(log_p.astype(np.float64), settings))
-    edges[0] = 0.0
     grid = settings.grid_step is not None
+    if grid:  # a minimum p-value that equals an edge but for rounding is testable there
+        edges -= TIE_TOLERANCE * np.maximum(1.0, edges)
+    # No evidence at all is p = 1, below every edge but the first, also where a one-sided test has
+    # edges between one half and 1, which no other evidence falls between.
+    edges = np.maximum(edges, np.finfo(np.float64).tiny)
+    edges[0] = 0.0
     ladder = Ladder(
         edges=np.ascontiguousarray(edges, dtype=np.float64),
         room=np.exp(math.log(settings.alpha) - log_p),

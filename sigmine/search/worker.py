@@ -14,6 +14,7 @@ from .itemsets import room_needed, search_subtrees
 from .layout import (
     BUFFER_FULL,
     CARRIER_CASES,
+    COLLECT,
     DEPTH,
     DONE,
     KEY,
@@ -54,7 +55,7 @@ class Worker:
         self.data, self.ladder, self.control, self.goal = data, ladder, control, goal
         self.stack = _new_stack(data.columns.shape[1], n_strata, 256, 16)
         self.stack.cursor[:] = 0, 0, -1, data.sizes_asked[0]
-        self.buffer = new_buffer(n_strata if goal.collecting else 0)
+        self.buffer = new_buffer(n_strata if goal.purpose == COLLECT else 0)
 
     def run(self, first: int, last: int, empty: Callable[[Buffer], None] | None = None) -> None:
         """Search the subtrees of root items ``first`` to ``last - 1``.
@@ -87,7 +88,9 @@ class Worker:
                 return
             if reason != BUFFER_FULL:
                 self._lengthen_stack()
-            elif int(cursor[DEPTH]) + 1 >= len(self.buffer.items):  # a path as long as the buffer
+            elif int(self.stack.cursor[DEPTH]) + 1 >= len(
+                self.buffer.items
+            ):  # a path as long as the buffer
                 items = np.empty(2 * len(self.buffer.items), dtype=np.int64)
                 self.buffer = self.buffer._replace(items=items)
 
@@ -180,6 +183,7 @@ class Findings:
         n_strata = tables.margins.shape[1]
         self._sample_support = [np.empty((0, n_strata), dtype=np.int64)]
         self._sample_cases = [np.empty(0, dtype=np.int64)]
+        self._sample_evidence: list[NDArray[np.float64]] = [np.empty(0)]
         self._paths = [np.empty(0, dtype=np.int64)]
         self._lengths = [np.empty(0, dtype=np.int64)]
 
@@ -196,6 +200,7 @@ class Findings:
         sampled = info[:, KEY] % self.stride == 0
         self._sample_support.append(support[sampled])
         self._sample_cases.append(cases[sampled])
+        self._sample_evidence.append(evidence[sampled])
         kept = may_be_below(support, cases, self.tables, self.log_threshold, self.settings)
         lengths = info[:, LENGTH]
         self._paths.append(buffer.items[:n_items][np.repeat(kept, lengths)])
@@ -206,10 +211,24 @@ class Findings:
         """Evidence of every hypothesis of the critical bucket."""
         return np.concatenate(self._critical)
 
-    @property
-    def sample(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Carriers by stratum, and carriers that are cases, of the sample."""
-        return np.concatenate(self._sample_support), np.concatenate(self._sample_cases)
+    def sample(self, least: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return carriers by stratum, and carriers that are cases, of the sample.
+
+        Parameters
+        ----------
+        least : float
+            Smallest evidence that is testable in the end.
+
+        Returns
+        -------
+        support : ndarray of int64, shape (n_sample, n_strata)
+        cases : ndarray of int64, shape (n_sample,)
+        """
+        testable = np.concatenate(self._sample_evidence) >= least
+        return (
+            np.concatenate(self._sample_support)[testable],
+            np.concatenate(self._sample_cases)[testable],
+        )
 
     @property
     def paths(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

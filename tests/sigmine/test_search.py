@@ -21,8 +21,8 @@ from sigmine.settings import SearchSettings
 from sigmine.strata import encode_strata
 from tests import naive, strategies
 
-N_TABLES = 22 if JIT_ENABLED else 8  # random tables for each of 16 tests
-N_EXAMPLES = 40 if JIT_ENABLED else 12
+N_TABLES = 24 if JIT_ENABLED else 16  # random tables for each of 16 tests
+N_EXAMPLES = 40 if JIT_ENABLED else 25
 
 OPTIONS = [
     {
@@ -109,6 +109,9 @@ def assert_equal_to_twin(matrix, y, strata, *, keep=False, **options):
     assert outcome.corrected_threshold == pytest.approx(
         expected["corrected_threshold"], rel=1e-12
     )
+    assert outcome.smallest_minimum_pvalue == pytest.approx(
+        expected["smallest_minimum_pvalue"], rel=1e-9, nan_ok=True
+    )
     found = patterns(problem, outcome)
     labels = problem.stratum_labels
     assert found == {
@@ -181,7 +184,7 @@ def test_equal_to_brute_force(options):
         n_significant += assert_equal_to_twin(
             matrix, y, strata, keep=keep, **options, **draw_limits(rng)
         )
-    assert n_significant >= N_TABLES // 8  # the comparison says something
+    assert n_significant >= 2  # the comparison says something
 
 
 @pytest.mark.parametrize("max_length", [None, 1, 2, 3])
@@ -307,19 +310,6 @@ def test_min_support_above_every_support():
     assert_empty(outcome)
 
 
-def test_smallest_minimum_pvalue_is_that_of_a_hypothesis():
-    rng = np.random.default_rng(31)
-    for i in range(60 if JIT_ENABLED else 20):
-        matrix, y, strata = draw_table(rng)
-        options = {"method": ("exact", "asymptotic")[i % 2], "min_support": 1 + 4 * (i % 3 == 0)}
-        expected = naive.mine(matrix.tolist(), y, strata, **options)
-        outcome = mine(matrix, y, strata, **options)[1]
-        if expected["n_testable"]:
-            assert outcome.smallest_minimum_pvalue == pytest.approx(
-                expected["smallest_minimum_pvalue"], rel=1e-9
-            )
-
-
 def test_smallest_minimum_pvalue_does_not_count_what_has_too_few_rows():
     # Item 0 holds in 4 rows and could reach 2 / C(12, 4); with min_support=5 only item 1 counts.
     matrix = np.zeros((12, 2), dtype=bool)
@@ -339,6 +329,16 @@ def test_smallest_minimum_pvalue_where_nothing_is_testable():
     _, outcome = mine(matrix, y, None, alternative="greater")
     assert_empty(outcome)
     assert outcome.smallest_minimum_pvalue == pytest.approx(1 / 15)
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=option_id)
+def test_an_item_that_says_nothing_is_not_testable_at_any_level(options):
+    # All rows of one stratum and none of the other: p = 1 whatever the outcome.
+    strata = np.repeat([0, 1], 6)
+    y = np.arange(12) % 2 == 0
+    _, outcome = mine((strata == 0)[:, None], y, strata, alpha=0.9, **options)
+    assert_empty(outcome, alpha=0.9)
+    assert outcome.smallest_minimum_pvalue == 1.0
 
 
 def blocks(n_strata, size=10):
@@ -524,7 +524,7 @@ any_options = st.fixed_dictionaries(
         "alpha": st.sampled_from([0.05, 0.3]),
     }
 )
-theorem = settings(max_examples=60 if JIT_ENABLED else 15)
+theorem = settings(max_examples=60 if JIT_ENABLED else 40)
 
 
 def assert_outcomes_are_identical(one, two):
@@ -878,7 +878,7 @@ def test_an_error_in_the_progress_callback_ends_the_search():
 @pytest.mark.parametrize("grid_step", [None, 0.06])
 def test_progress_is_sane_and_monotone(n_jobs, grid_step):
     rng = np.random.default_rng(23)
-    n, p = (500, 24) if JIT_ENABLED else (80, 10)
+    n, p = (500, 24) if JIT_ENABLED else (200, 13)
     case = rng.random((n, p)) < 0.5, rng.random(n) < 0.5, rng.integers(0, 3, n)
     states = []
     _, outcome = mine(
