@@ -33,6 +33,8 @@ __all__ = ["PatternResults", "asymptotic_concerns"]
 MEDIAN_CHI2 = 0.45493642311957283  # median of the chi-squared law with one degree of freedom
 SEPARATOR = " & "  # between the items of a pattern in text
 BALANCED = (0.4, 0.6)  # share of cases within which null runs kept the asymptotic test's level
+UNEVEN = (0.2, 0.8)  # share of cases of a stratum; 25 to 75 % kept the level, 2 and 90 % did not
+UNEVEN_SHARE = 0.1  # of the searched rows that may lie in uneven strata
 THIN_ROWS = 25  # a stratum with fewer rows is thin for the chi-squared approximation
 THIN_CLASS = 5  # so is one with fewer cases, or fewer controls
 THIN_SHARE = 0.25  # of the searched rows that may lie in thin strata
@@ -552,9 +554,9 @@ def asymptotic_concerns(results: PatternResults) -> str | None:
     On null data at alpha = 0.05 (the study of the error rate in the documentation) something was
     reported in 2 % of the data sets with one stratum and half of the rows cases, in 68 % with 10 %
     cases, in 99.7 % with 3 %; and in 19 to 41 % with half of the rows cases but strata of unequal
-    case rates. Hence the three signs that are looked for: a share of cases outside 40 to 60 %, many
-    rows in strata with fewer than 25 rows or fewer than 5 cases or controls, and significant
-    patterns that the exact test does not confirm.
+    case rates. Hence the signs that are looked for: a share of cases outside 40 to 60 %, many rows
+    in strata with fewer than 25 rows or fewer than 5 cases or controls, or with a case rate outside
+    20 to 80 %, and significant patterns that the exact test does not confirm.
     """
     if results.settings.method != "asymptotic":
         return None
@@ -573,6 +575,13 @@ def asymptotic_concerns(results: PatternResults) -> str | None:
         signs.append(
             f"{format_percent(thin_rows, n_rows)} of them lie in strata with fewer than "
             f"{THIN_ROWS} rows or fewer than {THIN_CLASS} cases or controls"
+        )
+    rates = case_sizes / sizes
+    uneven_rows = int(sizes[(rates < UNEVEN[0]) | (rates > UNEVEN[1])].sum())
+    if uneven_rows > UNEVEN_SHARE * n_rows:
+        signs.append(
+            f"{format_percent(uneven_rows, n_rows)} of them lie in strata with less than "
+            f"{UNEVEN[0]:.0%} or more than {UNEVEN[1]:.0%} cases"
         )
     refuted = int(results.disagreements.sum())
     if refuted:
