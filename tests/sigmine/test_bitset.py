@@ -137,7 +137,9 @@ def test_segments_cut_the_rows_by_stratum(case):
 def test_counts_by_stratum(case):
     matrix, _, codes, n_strata = case
     table = bitset.build_bit_table(*case)
-    expected = [[int((column & (codes == k)).sum()) for k in range(n_strata)] for column in matrix.T]
+    expected = [
+        [int((column & (codes == k)).sum()) for k in range(n_strata)] for column in matrix.T
+    ]
     counts = np.full((matrix.shape[1], n_strata), -7, dtype=np.int64)
     bitset.count_strata(table.columns, table.segments, table.masks, counts)
     assert counts.tolist() == expected

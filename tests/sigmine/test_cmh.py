@@ -294,7 +294,7 @@ def test_unknown_names():
         (cmh.minimum_pvalue, margins),
         (cmh.minimum_log_pvalue_bound, margins),
     ):
-        with pytest.raises(InputError, match="alternative='two.sided' is not known"):
+        with pytest.raises(InputError, match=r"alternative='two\.sided' is not known"):
             function(*its, alternative="two.sided")
         with pytest.raises(InputError, match="variance='textbook' is not known"):
             function(*its, variance="textbook")

@@ -163,9 +163,7 @@ def test_nothing_below_a_threshold_is_missed(setting):
         high = np.minimum(x, n1).sum(axis=1)
         a = rng.integers(low, high + 1)
         if method == "exact":
-            logp = cmh_exact.log_pvalue(
-                x, a, n, n1, alternative=alternative, two_sided=two_sided
-            )
+            logp = cmh_exact.log_pvalue(x, a, n, n1, alternative=alternative, two_sided=two_sided)
         else:
             logp = cmh.log_pvalue(x, a, n, n1, alternative=alternative, variance=variance)
         tables = build_tables(n, n1, settings)

@@ -239,9 +239,7 @@ def test_fast_tails_of_large_strata(size):
         for z in (-9, -6, -3, 0, 3, 6, 9):
             a = round(mean + z * deviation)
             below, above = plain_tails(a, x.tolist(), n.tolist(), n1.tolist())
-            lower, upper, _ = hypergeometric.log_tails(
-                a, x.astype(np.int64), kernel_margins(n, n1)
-            )
+            lower, upper, _ = hypergeometric.log_tails(a, x.astype(np.int64), kernel_margins(n, n1))
             assert below == pytest.approx(math.exp(lower), rel=1e-9, abs=1e-17)
             assert above == pytest.approx(math.exp(upper), rel=1e-9, abs=1e-17)
             if n_strata == 1:

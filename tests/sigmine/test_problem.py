@@ -85,7 +85,9 @@ def test_names_of_covariates():
     matrix = [[1], [0], [1], [0]]
     with pytest.raises(InputError, match="no informative stratum"):
         problem_of(matrix, [1, 0, 0, 1], strata)
-    problem = problem_of(matrix * 2, [1, 0, 0, 1, 0, 1, 1, 0], {k: v * 2 for k, v in strata.items()})
+    problem = problem_of(
+        matrix * 2, [1, 0, 0, 1, 0, 1, 1, 0], {k: v * 2 for k, v in strata.items()}
+    )
     assert problem.strata_names == ("sex", "old")
     assert problem.stratum_labels[0] == "sex=f, old=0"
 

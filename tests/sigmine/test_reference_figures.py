@@ -177,7 +177,9 @@ def test_plants(reference_data):
     assert outcome.support.tolist() == outcome.support_cases.tolist() == [[0, 3, 0, 5]]
     (closure,) = outcome.closures
     assert {356, 358, 537, 627} <= {int(problem.item_names[j]) for j in closure}
-    p = cmh.pvalue([0, 3, 0, 5], 8, problem.table.sizes, problem.table.case_sizes, variance="cochran")
+    p = cmh.pvalue(
+        [0, 3, 0, 5], 8, problem.table.sizes, problem.table.case_sizes, variance="cochran"
+    )
     assert f"{p:.6g}" == "2.29965e-08"
     # Without the stratum that says nothing itemsets merge that differ only there.
     assert mine(matrix, y, z, keep=False, **ORIGINAL)[1].n_testable == 308545
