@@ -42,7 +42,8 @@ docs: $(VENV)/.installed-docs
 	@echo "Open docs/_build/html/index.html"
 
 clean:
-	rm -rf "$(VENV)" build dist docs/_build docs/api/generated sigmine-demo sigmine.egg-info
+	rm -rf "$(VENV)" build dist docs/_build docs/api/generated docs/auto_examples \
+	  docs/sg_execution_times.rst sigmine-demo sigmine.egg-info
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage htmlcov
 	find sigmine sigmine_nn tests benchmarks docs -name __pycache__ -type d -prune -exec rm -rf {} +
 

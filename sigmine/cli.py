@@ -88,7 +88,7 @@ def sigmine(
     """Find combinations of features that go with an outcome, whatever the covariate explains.
 
     Every combination that could be significant is tested inside the strata of the covariate, and
-    the chance of reporting even one false combination is at most --alpha.
+    the chance of reporting anything, if nothing were there, is at most --alpha.
 
     [bold]Start here[/bold]
       sigmine demo                    a real data set, to see what comes out

@@ -74,14 +74,14 @@ class FACS(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     testability_threshold_ : float
         Largest minimum p-value that is testable; nan if none is.
     corrected_threshold_ : float
-        alpha / max(1, n_testable_).
+        ``alpha / max(1, n_testable_)``.
     n_visited_ : int
         Row sets that the search looked at.
     classes_ : ndarray of shape (2,)
         Control class and case class, as they were in `y`.
     n_features_in_ : int
         Columns of `X`.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Their names, if `X` was a data frame.
 
     See Also
@@ -99,7 +99,8 @@ class FACS(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     ----------
     .. [1] L. Papaxanthos, F. Llinares-Lopez, D. Bodenham and K. Borgwardt, "Finding significant
        combinations of features in the presence of categorical covariates", NIPS 2016.
-    .. [2] R. E. Tarone, "A modified Bonferroni method for discrete data", Biometrics 46 (1990).
+    .. [2] R. E. Tarone, "A modified Bonferroni method for discrete data", Biometrics 46 (1990)
+       515-522.
 
     Examples
     --------
@@ -283,13 +284,14 @@ class FACS(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
         Parameters
         ----------
-        input_features : array_like of str of shape (n_features_in_,), optional
+        input_features : array_like of str of shape (`n_features_in_`,), optional
             As everywhere in scikit-learn: must be the names that were fitted if there were any,
             and otherwise names the items.
 
         Returns
         -------
         ndarray of str objects, shape (n_patterns,)
+            In the order of `patterns_`.
 
         Raises
         ------

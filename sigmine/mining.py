@@ -88,6 +88,7 @@ def mine_patterns(
     Returns
     -------
     PatternResults
+        Patterns, thresholds, tables and reports.
 
     Raises
     ------
@@ -215,6 +216,7 @@ def mine_matrix(
     Returns
     -------
     PatternResults
+        Patterns, thresholds, tables and reports.
 
     Raises
     ------
@@ -281,6 +283,7 @@ def matrix_problem(
     Returns
     -------
     Problem
+        Ready for `mine_problem`.
 
     Raises
     ------
@@ -336,6 +339,7 @@ def mine_problem(
     Returns
     -------
     PatternResults
+        Patterns, thresholds, tables and reports.
     """
     _warn_of_leaks(problem)
     if progress is None and verbose:

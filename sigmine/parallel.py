@@ -109,17 +109,18 @@ def run_watched(
     """
     lock = threading.Lock()
     queue = iter(chunks)
-    handed_out = 0
+    finished = 0
 
     def take() -> Iterator[tuple[int, int]]:
-        nonlocal handed_out
+        nonlocal finished
         while not stop[0]:
             with lock:
                 chunk = next(queue, None)
-                if chunk is None:
-                    return
-                handed_out += 1
+            if chunk is None:
+                return
             yield chunk
+            with lock:  # the worker is back for more: it is done with that one
+                finished += 1
 
     results: list[list[T]] = []
     errors: list[BaseException] = []
@@ -149,7 +150,7 @@ def run_watched(
         while thread.is_alive():
             # short waits at first, so that a search of milliseconds is not slowed down
             thread.join(min(_POLL_SECONDS, 0.001 + (time.monotonic() - started) / 10))
-            watch(max(0, handed_out - n_workers) / max(1, len(chunks)))
+            watch(finished / max(1, len(chunks)))
     except BaseException as error:  # Ctrl-C, or an error of the callback
         stop[0] = 1
         # A kernel stops within milliseconds. One that is still being compiled cannot be stopped:
@@ -164,4 +165,5 @@ def run_watched(
         ) from None
     if errors:
         raise errors[0]
+    watch(1.0)
     return results[0]

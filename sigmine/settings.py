@@ -92,5 +92,11 @@ class SearchSettings:
                 raise InputError(f"{name}={value!r} must be at least 1.")
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the settings as a plain dict, for reports and JSON."""
+        """Return the settings as a plain dict, for reports and JSON.
+
+        Returns
+        -------
+        dict
+            Parameter names and values.
+        """
         return asdict(self)

@@ -157,6 +157,6 @@ def strata(rows: Sequence[tuple[str, int, int]], *, case_name: str, ax: Axes | N
     ax.set_yticks(y, labels)
     ax.set_ylim(len(rows) - 0.5, -0.5)
     ax.set_xlabel("rows")
-    ax.legend(frameon=False, loc="lower right")
+    ax.legend(frameon=False, loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2)
     _plain(ax)
     return ax
