@@ -27,6 +27,9 @@ from benchmarks.confounded import (
 )
 from sigmine._jit import JIT_ENABLED
 from sigmine.metrics import RateEstimate, clopper_pearson
+from sigmine.results import PatternResults
+from sigmine.search import search_patterns
+from sigmine.settings import SearchSettings
 
 FALSE_ALARM = 1e-3
 RUNS = 1000
@@ -109,6 +112,19 @@ def test_fwer_comes_near_alpha_where_hypotheses_are_nearly_independent():
     estimate = false_discovery_rate(design, "exact", RUNS, n_tests=1, max_length=1)
     assert estimate.low <= ALPHA
     assert estimate.successes > 17
+
+
+@simulation
+@pytest.mark.parametrize(("share", "n_strata"), CONFIGURATIONS)
+def test_a_warning_says_where_the_approximation_breaks(share, n_strata):
+    # Only a single stratum with half of the rows cases kept the level in the study; nothing speaks
+    # against the approximation there. Everywhere else the results must say that it is too thin.
+    settings = SearchSettings(alpha=ALPHA, method="asymptotic")
+    for run in range(3):
+        problem = null_design(share, n_strata).problem(run)
+        outcome = search_patterns(problem, settings)
+        results = PatternResults.from_outcome(problem, settings, outcome)
+        assert (results.concerns is None) == ((share, n_strata) == (0.5, 1)), results.concerns
 
 
 @simulation
