@@ -142,16 +142,26 @@ def _minimum_evidences(
     margins: NDArray[np.float64],
     extremes: NDArray[np.float64],
     offset: NDArray[np.int64],
-    bound: bool,
+    out: NDArray[np.float64],
+) -> None:
+    for i in range(support.shape[0]):
+        out[i] = minimum_evidence(support[i], choice, margins, extremes, offset)
+
+
+@njit
+def _minimum_evidence_bounds(
+    support: NDArray[np.int64],
+    choice: NDArray[np.int64],
+    margins: NDArray[np.float64],
+    extremes: NDArray[np.float64],
+    offset: NDArray[np.int64],
     out: NDArray[np.float64],
 ) -> None:
     scratch = np.empty((3, margins.shape[1]), dtype=np.float64)
     for i in range(support.shape[0]):
-        x = support[i]
-        if bound:
-            out[i] = minimum_evidence_bound(x, choice, margins, extremes, offset, -1.0, scratch)
-        else:
-            out[i] = minimum_evidence(x, choice, margins, extremes, offset)
+        out[i] = minimum_evidence_bound(
+            support[i], choice, margins, extremes, offset, -1.0, scratch
+        )
 
 
 def minimum_evidences(
@@ -174,7 +184,8 @@ def minimum_evidences(
         At least 0.
     """
     out = np.empty(len(support), dtype=np.float64)
-    _minimum_evidences(np.ascontiguousarray(support), *tables, bound, out)
+    kernel = _minimum_evidence_bounds if bound else _minimum_evidences
+    kernel(np.ascontiguousarray(support), *tables, out)
     return out
 
 

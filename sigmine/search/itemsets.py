@@ -63,10 +63,10 @@ from .layout import (
 )
 from .testability import bucket_of, climbed
 
-__all__ = ["lowered", "room_needed", "search_subtrees"]
+__all__ = ["UNKNOWN", "lowered", "room_needed", "search_subtrees"]
 
 _SLACK = 1e-9  # relative: evidence this close below a cut counts as reaching it
-_UNKNOWN = np.inf  # bound of a row set that was testable when it was made: not computed yet
+UNKNOWN = np.inf  # bound that was not needed yet
 _THIN_FROM = 4  # children from which on it pays to thin out the list of excluding items
 
 
@@ -117,7 +117,7 @@ def _expand(
             continue
         count_segments(words, top, segments, masks, counts)
         evidence = minimum_evidence(counts, choice, margins, extremes, offset)
-        bound = _UNKNOWN
+        bound = UNKNOWN
         if evidence < cut:
             bound = minimum_evidence_bound(counts, choice, margins, extremes, offset, cut, scratch)
             if bound < cut:
@@ -320,9 +320,10 @@ def _visit(
     evidence = parent_score[at, EVIDENCE]
     if evidence < cut:
         bound = parent_score[at, BOUND]
-        if bound == _UNKNOWN:  # testable when it was made, but the threshold has moved since
+        if bound == UNKNOWN:  # a root item, or testable when it was made: the threshold has moved
             count_segments(parent, at, segments, masks, counts)
             bound = minimum_evidence_bound(counts, choice, margins, extremes, offset, cut, scratch)
+            parent_score[at, BOUND] = bound
         if bound < cut:
             return False
     # Case 1: a sparser item covers these rows. This and all below is visited with that item.

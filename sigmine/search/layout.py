@@ -42,7 +42,7 @@ class SearchData(NamedTuple):
     info : ndarray of int64, shape (n_items, 2)
         Number of each item and its ones.
     score : ndarray of float64, shape (n_items, 2)
-        Minimum evidence of each item, and its bound over supersets.
+        Minimum evidence of each item, and its bound over supersets (inf until it is needed).
     cases : ndarray of uint64, shape (n_words,)
     segments : ndarray of int64, shape (n_segments, 2)
     masks : ndarray of uint64, shape (n_segments,)

@@ -9,6 +9,7 @@ from ..association import cmh_exact
 from ..association.evidence import EXACT, EvidenceTables, build_tables, minimum_evidences
 from ..bitset import BitTable, count_strata
 from ..settings import SearchSettings
+from .itemsets import UNKNOWN
 from .layout import SearchData
 
 __all__ = ["evidence_limit", "prepare"]
@@ -38,9 +39,8 @@ def prepare(
     tables = build_tables(table.sizes, table.case_sizes, settings)
     margins = np.zeros((len(columns), table.n_strata), dtype=np.int64)
     count_strata(columns, table.segments, table.masks, margins)
-    score = np.stack(
-        [minimum_evidences(margins, tables), minimum_evidences(margins, tables, bound=True)], axis=1
-    )
+    evidence = minimum_evidences(margins, tables)
+    score = np.stack([evidence, np.full_like(evidence, UNKNOWN)], axis=1)
     data = SearchData(
         columns=columns,
         info=np.stack([np.arange(len(columns), dtype=np.int64), supports], axis=1),
