@@ -14,7 +14,7 @@ from numba import types
 from numba.extending import intrinsic, overload
 from numpy.typing import NDArray
 
-from ._jit import njit, njit_inline
+from ._jit import njit_inline
 
 __all__ = [
     "BitTable",
@@ -137,16 +137,34 @@ def count_segments(
     return total
 
 
-@njit
 def count_strata(
     columns: NDArray[np.uint64],
     segments: NDArray[np.int64],
     masks: NDArray[np.uint64],
-    counts: NDArray[np.int64],
-) -> None:
-    """Count the ones of every column in every stratum into `counts`, (n_columns, n_strata)."""
-    for i in range(columns.shape[0]):
-        count_segments(columns, i, segments, masks, counts[i])
+    n_strata: int,
+) -> NDArray[np.int64]:
+    """Count the ones of every column in every stratum.
+
+    By numpy, a segment at a time: it runs once a search, and is not worth a kernel that would have
+    to be compiled before the first result.
+
+    Parameters
+    ----------
+    columns : ndarray of uint64, shape (n_columns, n_words)
+        Packed columns.
+    segments, masks
+        As in `BitTable`.
+    n_strata : int
+        Number of strata.
+
+    Returns
+    -------
+    ndarray of int64, shape (n_columns, n_strata)
+    """
+    counts = np.zeros((n_strata, len(columns)), dtype=np.int64)
+    for (word, stratum), mask in zip(segments.tolist(), masks, strict=True):
+        counts[stratum] += np.bitwise_count(columns[:, word] & mask)
+    return np.ascontiguousarray(counts.T)
 
 
 @njit_inline

@@ -23,6 +23,7 @@ __all__ = ["all_shortest_generators", "count_itemsets", "flatten", "shortest_gen
 
 _MAX_FACTS = 64  # collected rows of one pattern, one bit of a word each
 _MAX_NODES = 200_000  # search nodes of one pattern before its known generator is kept
+_FEW = 1000  # patterns that are looked at one by one before the kernel is called
 _PEEK = 16  # uncovered rows looked at to find a telling one
 
 
@@ -288,18 +289,33 @@ def shortest_generators(
     a few dozen items; a pattern that would need more than 200,000 nodes or more than 64 rows as
     reasons keeps the generator that came in (and is then at most as long as that one).
     """
-    n_patterns = len(closures)
-    if n_patterns == 0:
-        return []
-    items, offsets = flatten(closures)
-    upper = np.array([len(generator) for generator in generators], dtype=np.int64)
-    positions = np.zeros((n_patterns, max(1, int(upper.max()))), dtype=np.int64)
-    lengths = np.zeros(n_patterns, dtype=np.int64)
+    shortest = [np.sort(generator) for generator in generators]
+    harder = list(range(len(closures)))
+    if len(closures) <= _FEW:  # by numpy, so that nothing has to be compiled for the usual case
+        harder = [i for i in harder if not _all_needed(columns, closures[i])]
+        for i in set(range(len(closures))).difference(harder):
+            shortest[i] = closures[i]
+    if len(harder) == 0:
+        return shortest
+    items, offsets = flatten([closures[i] for i in harder])
+    upper = np.array([len(generators[i]) for i in harder], dtype=np.int64)
+    positions = np.zeros((len(harder), max(1, int(upper.max()))), dtype=np.int64)
+    lengths = np.zeros(len(harder), dtype=np.int64)
     _shortest_all(columns, items, offsets, upper, positions, lengths)
-    return [
-        closures[i][positions[i, :length]] if length >= 0 else np.sort(generators[i])
-        for i, length in enumerate(lengths.tolist())
-    ]
+    for row, i in enumerate(harder):
+        if lengths[row] >= 0:
+            shortest[i] = closures[i][positions[row, : lengths[row]]]
+    return shortest
+
+
+def _all_needed(columns: NDArray[np.uint64], closure: NDArray[np.int64]) -> bool:
+    """Say whether without any one item more rows would be left: then no part generates the rows."""
+    rows = columns[closure]  # (length, n_words)
+    for j in range(len(closure)):
+        others = np.bitwise_and.reduce(np.delete(rows, j, axis=0), axis=0)
+        if not (others & ~rows[j]).any():
+            return False
+    return True
 
 
 def all_shortest_generators(

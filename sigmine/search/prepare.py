@@ -37,8 +37,7 @@ def prepare(
     columns, items = _distinct_by_support(table.columns)
     supports = np.bitwise_count(columns).sum(axis=1, dtype=np.int64)
     tables = build_tables(table.sizes, table.case_sizes, settings)
-    margins = np.zeros((len(columns), table.n_strata), dtype=np.int64)
-    count_strata(columns, table.segments, table.masks, margins)
+    margins = count_strata(columns, table.segments, table.masks, table.n_strata)
     evidence = minimum_evidences(margins, tables)
     score = np.stack([evidence, np.full_like(evidence, UNKNOWN)], axis=1)
     data = SearchData(

@@ -140,8 +140,7 @@ def test_counts_by_stratum(case):
     expected = [
         [int((column & (codes == k)).sum()) for k in range(n_strata)] for column in matrix.T
     ]
-    counts = np.full((matrix.shape[1], n_strata), -7, dtype=np.int64)
-    bitset.count_strata(table.columns, table.segments, table.masks, counts)
+    counts = bitset.count_strata(table.columns, table.segments, table.masks, n_strata)
     assert counts.tolist() == expected
     own = np.full(n_strata, -7, dtype=np.int64)
     for j in range(matrix.shape[1]):
@@ -169,8 +168,7 @@ def test_strata_at_the_borders_of_words(sizes):
     table = bitset.build_bit_table(
         np.ones((n, 1), dtype=bool), np.zeros(n, dtype=bool), codes, len(sizes)
     )
-    counts = np.zeros((1, len(sizes)), dtype=np.int64)
-    bitset.count_strata(table.columns, table.segments, table.masks, counts)
+    counts = bitset.count_strata(table.columns, table.segments, table.masks, len(sizes))
     assert counts[0].tolist() == sizes
     # Words that hold several strata are not padded.
     assert table.n_words == -(-n // 64)

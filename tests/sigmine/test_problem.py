@@ -165,8 +165,7 @@ def test_without_strata_is_the_same_rows_in_one_stratum(case, method):
     assert merged.item_names == problem.item_names
     assert merged.table.sizes.tolist() == [len(rows)]
     assert merged.n_cases == problem.n_cases
-    counts = np.zeros((len(merged.item_names), 1), dtype=np.int64)
-    count_strata(merged.table.columns, merged.table.segments, merged.table.masks, counts)
+    counts = count_strata(merged.table.columns, merged.table.segments, merged.table.masks, 1)
     np.testing.assert_array_equal(counts[:, 0], np.bitwise_count(merged.table.columns).sum(axis=1))
     settings = SearchSettings(method=method, alpha=0.3)
     one, two = (search_patterns(p, settings) for p in (merged, direct))
