@@ -21,6 +21,7 @@ from .layout import (
     LAST_ROOT,
     LENGTH,
     ROOT,
+    STACK_SHORT,
     Buffer,
     Control,
     Goal,
@@ -86,11 +87,10 @@ class Worker:
                 self.buffer.fill[:] = 0
             if reason == DONE:
                 return
-            if reason != BUFFER_FULL:
+            if reason == STACK_SHORT:
                 self._lengthen_stack()
-            elif int(self.stack.cursor[DEPTH]) + 1 >= len(
-                self.buffer.items
-            ):  # a path as long as the buffer
+            elif int(self.stack.cursor[DEPTH]) + 1 >= len(self.buffer.items):
+                # The path alone is as long as the empty buffer.
                 items = np.empty(2 * len(self.buffer.items), dtype=np.int64)
                 self.buffer = self.buffer._replace(items=items)
 
