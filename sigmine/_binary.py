@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -47,9 +48,7 @@ def validate_binary_matrix(X: Any) -> tuple[Any, tuple[str, ...] | None]:
     (array([[False,  True],
            [ True,  True]]), None)
     """
-    from scipy.sparse import issparse
-
-    if issparse(X):
+    if _is_sparse(X):
         _require_size(X.shape)
         return _binary_sparse(X), None
     if not isinstance(X, np.ndarray) and not _is_frame(X):
@@ -71,6 +70,12 @@ def validate_binary_matrix(X: Any) -> tuple[Any, tuple[str, ...] | None]:
         what = f"column {name!r} of X"
         matrix[:, j] = _binary_column(read_column(values, name, what=what), what)
     return matrix, None if is_array else tuple(name for name, _ in series)
+
+
+def _is_sparse(X: Any) -> bool:
+    """Recognise a sparse matrix; it cannot be one where scipy.sparse was never imported."""
+    scipy_sparse = sys.modules.get("scipy.sparse")
+    return scipy_sparse is not None and bool(scipy_sparse.issparse(X))
 
 
 def _is_frame(X: Any) -> bool:

@@ -216,6 +216,8 @@ def read_column(values: Any, name: str, *, what: str | None = None) -> Column:
 
 def _read(values: Any, name: str) -> Column:
     """Read a column that goes by the name that messages give it."""
+    if isinstance(values, np.ndarray):
+        return _from_array(values, name)
     import narwhals as nw
 
     if isinstance(values, str | bytes) or not hasattr(values, "__len__"):
@@ -223,7 +225,7 @@ def _read(values: Any, name: str) -> Column:
             f"{name}={values!r} is of type {type(values).__name__}; expected a column: one value "
             "a row, as a list, an array or a Series."
         )
-    if not isinstance(values, np.ndarray | nw.Series):
+    if not isinstance(values, nw.Series):
         module = type(values).__module__.partition(".")[0]
         if module == "pandas":
             import pandas as pd
@@ -446,10 +448,7 @@ def factorize(column: Column) -> tuple[NDArray[np.int64], tuple[str, ...]]:
     """
     if column.kind == "category":
         return column.values, column.levels
-    import pandas as pd
-
-    codes, levels = pd.factorize(column.present(), sort=True)
-    codes = codes.astype(np.int64, copy=False)
+    levels, codes = _levels(column.present())
     if column.missing is not None:
         full = np.full(len(column.values), -1, dtype=np.int64)
         full[~column.missing] = codes
@@ -457,3 +456,19 @@ def factorize(column: Column) -> tuple[NDArray[np.int64], tuple[str, ...]]:
     if column.kind == "integer":
         return codes, tuple(map(str, levels.tolist()))
     return codes, tuple(as_text(level) for level in levels)
+
+
+def _levels(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Return the different values, ascending, and the place of each value among them.
+
+    By numpy: with arrays and lists of numbers a search does without pandas, which takes as long to
+    import as a small search.
+    """
+    if values.dtype.kind in "iu" and len(values):
+        low, high = int(values.min()), int(values.max())
+        if high - low <= 2 * len(values) and high < 2**63:  # few enough to count, without a sort
+            places = values.astype(np.int64) - low
+            occurs = np.bincount(places) > 0
+            return np.flatnonzero(occurs) + low, (np.cumsum(occurs) - 1)[places]
+    levels, codes = np.unique(values, return_inverse=True)
+    return levels, codes.astype(np.int64, copy=False)

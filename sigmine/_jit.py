@@ -17,14 +17,33 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numba
+from llvmlite import binding
 
-__all__ = ["CACHE", "JIT_ENABLED", "njit", "njit_inline", "njit_leaf"]
+__all__ = [
+    "CACHE",
+    "HAS_PEXT",
+    "JIT_ENABLED",
+    "Int",
+    "njit",
+    "njit_inline",
+    "njit_leaf",
+    "njit_part",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
+# A whole number in a kernel: an int64 for numba, whatever numpy makes of it in plain Python.
+Int = Any
 
 CACHE = os.environ.get("SIGMINE_NUMBA_CACHE", "1").strip().lower() not in {"0", "false", "no"}
 _numba: Any = numba  # its type hints know neither _nrt nor config
 JIT_ENABLED = not _numba.config.DISABLE_JIT
+# Whether kernels may use the x86 instruction that gathers bits (BMI2): only if they are compiled
+# for this very processor. The results are the same without.
+HAS_PEXT = (
+    _numba.config.CPU_NAME in (None, "", "host")
+    and bool(binding.get_host_cpu_features().get("bmi2", False))
+    and "SIGMINE_NO_PEXT" not in os.environ
+)
 _SETTINGS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "cache": CACHE}
 
 
@@ -54,4 +73,14 @@ def njit_inline(function: F) -> F:
     again in every caller; compile time is what this costs.
     """
     compiled: F = _numba.njit(**_SETTINGS, _nrt=False, forceinline=True)(function)
+    return compiled
+
+
+def njit_part(function: F) -> F:
+    """Mark a part of one kernel: numba copies it into its caller before anything is compiled.
+
+    `njit_inline` compiles a function by itself and once more in every caller; a long function that
+    is called in one place only is compiled once like this.
+    """
+    compiled: F = _numba.njit(**_SETTINGS, _nrt=False, inline="always")(function)
     return compiled

@@ -256,7 +256,7 @@ def _rows(results: PatternResults, top: int) -> list[tuple[str, ...]]:
     from .report.formats import format_integer, format_interval, format_pvalue, format_ratio
 
     rows: list[tuple[str, ...]] = []
-    for rank, row in enumerate(results.patterns.head(top).to_dict("records"), start=1):
+    for rank, row in enumerate(results.rows(top), start=1):
         implied = row["length"] - len(row["generator"])
         interval = format_interval(row["odds_ratio_low"], row["odds_ratio_high"], plain=True)
         rows.append(

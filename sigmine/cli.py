@@ -9,7 +9,9 @@ that cannot be used, 4 an output that cannot be written, 130 interrupted.
 
 from __future__ import annotations
 
+import gc
 import inspect
+import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -400,13 +402,12 @@ def _split_names(values: Sequence[str] | None, known: Iterable[str]) -> list[str
 def _mine_table(
     table: Path, names: dict[str, list[str] | None], options: dict[str, Any]
 ) -> PatternResults:
-    from .files import read_table
+    from .files import read_columns
     from .mining import mine_patterns
 
-    frame = read_table(table)
-    lists: dict[str, Any] = {
-        key: _split_names(values, frame.columns) for key, values in names.items()
-    }
+    frame = read_columns(table)
+    known = list(getattr(frame, "columns", frame))
+    lists: dict[str, Any] = {key: _split_names(values, known) for key, values in names.items()}
     lists["exclude"] = lists["exclude"] or []
     return mine_patterns(frame, **lists, **options)
 
@@ -447,6 +448,12 @@ def _show(
 
 def main() -> None:
     """Run the command line; the entry point of ``sigmine`` and of ``python -m sigmine``."""
+    # Nothing here multiplies matrices, but the libraries that do start a thread a core when they
+    # are loaded, and each of these spins for a tenth of a second.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    # What is imported makes hundreds of thousands of objects that stay; looking for garbage among
+    # them every 700 objects would take a tenth of the time of a small search.
+    gc.set_threshold(100_000)
     for stream in (sys.stdout, sys.stderr):
         # A terminal that cannot show a character of an item name gets its code instead.
         if hasattr(stream, "reconfigure"):

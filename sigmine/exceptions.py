@@ -11,6 +11,7 @@ __all__ = [
     "FileFormatError",
     "InputError",
     "InputTypeError",
+    "InsufficientMemoryError",
     "SearchInterrupted",
     "SigmineError",
     "SigmineWarning",
@@ -48,6 +49,25 @@ class FileFormatError(InputError):
         self.line = line
         place = "" if path is None else (f"{path}: " if line is None else f"{path}, line {line}: ")
         super().__init__(place + message)
+
+
+class InsufficientMemoryError(InputError, MemoryError):
+    """The data need more memory than there is; raised before anything large is made.
+
+    Parameters
+    ----------
+    message : str
+        What is needed, what is available and what to do.
+    needed, available : int, optional
+        Bytes.
+    """
+
+    def __init__(
+        self, message: str, needed: int | None = None, available: int | None = None
+    ) -> None:
+        self.needed = needed
+        self.available = available
+        super().__init__(message)
 
 
 class SearchInterrupted(SigmineError, KeyboardInterrupt):

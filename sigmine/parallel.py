@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
-from itertools import pairwise
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 import joblib
@@ -19,9 +18,10 @@ from numpy.typing import NDArray
 
 from .exceptions import InputTypeError, SearchInterrupted
 
-__all__ = ["count_workers", "root_chunks", "run_watched"]
+__all__ = ["count_workers", "run_watched"]
 
 T = TypeVar("T")
+Task = TypeVar("Task")
 _POLL_SECONDS = 0.05
 _PATIENCE_SECONDS = 0.5
 
@@ -53,45 +53,30 @@ def count_workers(n_jobs: int | None) -> int:
     return max(1, int(joblib.effective_n_jobs(n_jobs)))
 
 
-def root_chunks(n_roots: int, n_workers: int) -> list[tuple[int, int]]:
-    """Cut the root items into consecutive chunks, several per worker.
-
-    Parameters
-    ----------
-    n_roots, n_workers : int
-        Root items, and threads that will share them.
-
-    Returns
-    -------
-    list of (int, int)
-        First item and the one after the last, of every chunk.
-    """
-    n_chunks = max(1, min(n_roots, 64 if n_workers == 1 else 64 * n_workers))
-    borders = [round(n_roots * i / n_chunks) for i in range(n_chunks + 1)]
-    return [(a, b) for a, b in pairwise(borders) if b > a]
-
-
 def run_watched(
-    work: Callable[[int, Iterator[tuple[int, int]]], T],
-    chunks: list[tuple[int, int]],
+    work: Callable[[int, Iterator[Task]], T],
+    tasks: Sequence[Task],
+    weights: NDArray[np.float64],
     n_workers: int,
     stop: NDArray[np.int64],
     watch: Callable[[float], None],
 ) -> list[T]:
-    """Run `work` in threads over a shared queue of chunks; return what each worker returns.
+    """Run `work` in threads over a shared queue of tasks; return what each worker returns.
 
     Parameters
     ----------
     work : callable
-        Called once per worker with its number and an iterator of chunks (shared and safe).
-    chunks : list of (int, int)
+        Called once per worker with its number and an iterator of tasks (shared and safe).
+    tasks : sequence
         The queue.
+    weights : ndarray of float64, shape (n_tasks,)
+        What each counts for in the progress; their sum is 1.
     n_workers : int
         Threads.
     stop : ndarray of int64, shape (1,)
         Set to 1 when the search is interrupted; the kernels look at it.
     watch : callable
-        Called a few times a second with the share of chunks that are finished, 0 to 1.
+        Called a few times a second with the weight of the tasks that are finished, 0 to 1.
 
     Returns
     -------
@@ -108,19 +93,19 @@ def run_watched(
     An error of `watch` ends the workers too and is raised.
     """
     lock = threading.Lock()
-    queue = iter(chunks)
-    finished = 0
+    queue = iter(range(len(tasks)))
+    finished = 0.0
 
-    def take() -> Iterator[tuple[int, int]]:
+    def take() -> Iterator[Task]:
         nonlocal finished
         while not stop[0]:
             with lock:
-                chunk = next(queue, None)
-            if chunk is None:
+                number = next(queue, None)
+            if number is None:
                 return
-            yield chunk
+            yield tasks[number]
             with lock:  # the worker is back for more: it is done with that one
-                finished += 1
+                finished += float(weights[number])
 
     results: list[list[T]] = []
     errors: list[BaseException] = []
@@ -150,7 +135,7 @@ def run_watched(
         while thread.is_alive():
             # short waits at first, so that a search of milliseconds is not slowed down
             thread.join(min(_POLL_SECONDS, 0.001 + (time.monotonic() - started) / 10))
-            watch(finished / max(1, len(chunks)))
+            watch(min(1.0, finished))
     except BaseException as error:  # Ctrl-C, or an error of the callback
         stop[0] = 1
         # A kernel stops within milliseconds. One that is still being compiled cannot be stopped:

@@ -1,11 +1,15 @@
-"""From counts to the table of patterns: every column, computed for all patterns at once.
+"""From counts to the table of patterns: every column, for as many patterns as are looked at.
 
 Allowed imports: `columns`, `settings`, `rowsets`, `problem`, `association`, `search.outcome`.
 """
 
 from __future__ import annotations
 
+import csv
+import io
+import math
 from collections.abc import Sequence
+from functools import cached_property
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -13,29 +17,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .association import cmh, cmh_exact, effects
-from .columns import COLUMNS
-from .rowsets import count_itemsets, shortest_generators
+from .columns import COLUMN_NAMES, COLUMNS
+from .rowsets import count_itemsets, flatten, shortest_generators
 from .settings import SearchSettings
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from .problem import Problem
-    from .results import PatternResults
     from .search.outcome import SearchOutcome
 
 __all__ = [
+    "PatternTable",
     "compare_results",
-    "frame_of",
+    "csv_text",
     "item_tuples",
     "log_pvalues",
     "make_tables",
     "minimum_log_pvalues",
+    "name_itemsets",
     "odds_ratios",
     "other_method",
-    "pattern_frame",
+    "stratum_columns",
 ]
 
+LN10 = math.log(10.0)
+_FEW = 1000  # patterns that are all described at once, whoever looks at how many
 _TIE_DECIMALS = 9  # p-values that differ by less are one value, on every platform
 
 
@@ -153,37 +160,38 @@ def item_tuples(
     names: Sequence[str], itemsets: Sequence[NDArray[np.int64]]
 ) -> list[tuple[str, ...]]:
     """Return the itemsets with the names of their items."""
-    return [tuple([names[j] for j in items.tolist()]) for items in itemsets]
+    items, offsets = flatten(itemsets)
+    texts = np.array(names, dtype=object)[items].tolist()
+    return [tuple(texts[a:b]) for a, b in pairwise(offsets.tolist())]
 
 
-def frame_of(values: dict[str, Any]) -> pd.DataFrame:
-    """Make the DataFrame of patterns from its columns, with the order and types of `COLUMNS`.
+def name_itemsets(
+    problem: Problem, itemsets: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]]
+) -> tuple[list[tuple[str, ...]], list[tuple[str, ...]]]:
+    """Return the names of patterns and of their shortest generators.
 
     Parameters
     ----------
-    values : dict of str to sequence
-        One entry for every column.
+    problem : Problem
+        What was searched.
+    itemsets : sequence of (ndarray of int64, ndarray of int64)
+        The closed itemset, ascending, and some generator of every pattern.
 
     Returns
     -------
-    DataFrame
-        With a fresh index.
+    patterns, generators : list of tuple of str
     """
-    import pandas as pd
-
-    types = {"tuple": "object"}
-    return pd.DataFrame(
-        {
-            column.name: pd.Series(values[column.name], dtype=types.get(column.dtype, column.dtype))
-            for column in COLUMNS
-        }
-    )
+    closures = [closure for closure, _ in itemsets]
+    known = [generator for _, generator in itemsets]
+    shortest = shortest_generators(problem.table.columns, closures, known)
+    return item_tuples(problem.item_names, closures), item_tuples(problem.item_names, shortest)
 
 
-def pattern_frame(
-    problem: Problem, settings: SearchSettings, outcome: SearchOutcome
-) -> tuple[pd.DataFrame, NDArray[np.int64]]:
-    r"""Describe the significant patterns of a search, best first.
+class PatternTable:
+    """The table of patterns of one search, best first; rows are described when they are asked for.
+
+    A search may find a hundred thousand patterns of which a reader looks at twenty: only what the
+    order depends on is computed for all of them.
 
     Parameters
     ----------
@@ -193,52 +201,178 @@ def pattern_frame(
         How.
     outcome : SearchOutcome
         What was found.
-
-    Returns
-    -------
-    patterns : DataFrame
-        One row a pattern, with the columns of `sigmine.columns.COLUMNS`. Ordered by p-value
-        (through its logarithm, so also where the p-value underflows), then the larger
-        \|log odds ratio\|, then fewer items, then item order.
-    tables : ndarray of int64, shape (n_patterns, n_strata, 2, 2)
-        The 2x2 tables in the same order.
     """
-    sizes, case_sizes = problem.table.sizes, problem.table.case_sizes
-    support, support_cases = outcome.support, outcome.support_cases
-    cases = support_cases.sum(axis=1)
-    margins = (support, cases, sizes, case_sizes)
-    exact, mid = cmh_exact.log_pvalue_and_mid(*margins, **_keywords(settings, "exact"))
-    asymptotic = log_pvalues(settings, *margins, method="asymptotic")
-    logp, other = (exact, asymptotic) if settings.method == "exact" else (asymptotic, exact)
-    tables = make_tables(support, support_cases, sizes, case_sizes)
-    ratio, low, high = odds_ratios(tables)
-    closures = [np.sort(items) for items in outcome.closures]
-    length = np.array([len(items) for items in closures], dtype=np.int64)
-    expected = (support * (case_sizes / sizes)).sum(axis=1)
-    shortest = shortest_generators(problem.table.columns, closures, outcome.generators)
-    log10p = logp / np.log(10.0)
-    values: dict[str, NDArray[Any]] = {
-        "length": length,
-        "support": support.sum(axis=1),
-        "support_cases": cases,
-        "statistic": cmh.statistic(support, cases, sizes, case_sizes, variance=settings.variance),
-        "pvalue": np.exp(logp),
-        "log10_pvalue": log10p,
-        "pvalue_adjusted": np.minimum(1.0, np.exp(logp + np.log(max(1, outcome.n_testable)))),
-        "minimum_pvalue": np.exp(minimum_log_pvalues(settings, support, sizes, case_sizes)),
-        "odds_ratio": ratio,
-        "odds_ratio_low": low,
-        "odds_ratio_high": high,
-        "homogeneity_pvalue": effects.breslow_day(tables, tarone=True)[1],
-        "direction": np.where(cases >= expected, "greater", "less"),
-        "pvalue_other": np.exp(other),
-        "pvalue_mid": np.exp(mid),
-    }
-    order = _best_first(log10p, ratio, length, closures)
-    sorted_values: dict[str, Any] = {name: column[order] for name, column in values.items()}
-    sorted_values["pattern"] = item_tuples(problem.item_names, [closures[i] for i in order])
-    sorted_values["generator"] = item_tuples(problem.item_names, [shortest[i] for i in order])
-    return frame_of(sorted_values), tables[order]
+
+    def __init__(self, problem: Problem, settings: SearchSettings, outcome: SearchOutcome) -> None:
+        self.problem, self.settings, self.outcome = problem, settings, outcome
+
+    def __len__(self) -> int:
+        return len(self.outcome.closures)
+
+    @cached_property
+    def order(self) -> NDArray[np.int64]:
+        r"""Numbers of the patterns in the outcome, best first.
+
+        Ordered by p-value (through its logarithm, so also where the p-value underflows), then the
+        larger \|log odds ratio\|, then fewer items, then item order.
+        """
+        everything = np.arange(len(self))
+        log10p = self._logs(everything, self.settings.method) / LN10
+        ratio = effects.pooled_odds_ratio(self._tables(everything))
+        length = np.array([len(items) for items in self.outcome.closures], dtype=np.int64)
+        return _best_first(log10p, ratio, length, self.outcome.closures)
+
+    @cached_property
+    def tables(self) -> NDArray[np.int64]:
+        """The 2x2 tables of all patterns, shape (n_patterns, n_strata, 2, 2)."""
+        return self._tables(self.order)
+
+    @cached_property
+    def pvalues_other(self) -> NDArray[np.float64]:
+        """The p-values of all patterns by the method that was not used."""
+        logs = self._logs(np.arange(len(self)), other_method(self.settings.method))
+        return np.asarray(np.exp(logs[self.order]), dtype=np.float64)
+
+    def n_refuted(self, threshold: float) -> int:
+        """Count the patterns whose p-value by the method that was not used is above a threshold.
+
+        Parameters
+        ----------
+        threshold : float
+            p-value.
+
+        Returns
+        -------
+        int
+            Of the patterns of an asymptotic search most are settled by a bound.
+        """
+        if self.settings.method == "exact" or "_all_exact" in vars(self):
+            return int((self.pvalues_other > threshold).sum())
+        keywords = _keywords(self.settings, "exact")
+        ceiling = cmh_exact.log_pvalue_ceiling(*self._margins(np.arange(len(self))), **keywords)
+        unsettled = np.flatnonzero(ceiling > math.log(threshold))
+        return int((np.exp(self._exact(unsettled)[0]) > threshold).sum())
+
+    def ranked(self) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+        """Return the closed itemset and some generator of every pattern, best first."""
+        return self._itemsets(self.order)
+
+    @cached_property
+    def all_columns(self) -> dict[str, Any]:
+        """What `columns` returns, of all patterns."""
+        return self._describe(self.order)
+
+    def columns(self, last: int) -> dict[str, Any]:
+        """Describe the best patterns.
+
+        Parameters
+        ----------
+        last : int
+            How many; fewer if there are fewer.
+
+        Returns
+        -------
+        dict of str to ndarray or list
+            The columns of `sigmine.columns.COLUMNS`, and the logarithms log10_pvalue_other and
+            log10_minimum_pvalue.
+        """
+        if last >= len(self) or len(self) <= _FEW or "all_columns" in vars(self):
+            return {name: values[:last] for name, values in self.all_columns.items()}
+        return self._describe(self.order[:last])
+
+    def rows(self, last: int) -> list[dict[str, Any]]:
+        """Describe the best patterns one by one, in plain Python values; see `columns`."""
+        columns = self.columns(last)
+        lists = [v if isinstance(v, list) else v.tolist() for v in columns.values()]
+        return [dict(zip(columns, row, strict=True)) for row in zip(*lists, strict=True)]
+
+    def frame(self) -> pd.DataFrame:
+        """Return all patterns as a DataFrame, with the order and types of `COLUMNS`."""
+        import pandas as pd
+
+        types = {"tuple": "object"}
+        return pd.DataFrame(
+            {
+                column.name: pd.Series(
+                    self.all_columns[column.name], dtype=types.get(column.dtype, column.dtype)
+                )
+                for column in COLUMNS
+            }
+        )
+
+    def _margins(self, index: NDArray[np.int64]) -> tuple[NDArray[np.int64], ...]:
+        """Return carriers by stratum, their cases in all, and the sizes of the strata."""
+        support, cases = self.outcome.support[index], self.outcome.support_cases[index].sum(axis=1)
+        return support, cases, self.problem.table.sizes, self.problem.table.case_sizes
+
+    def _tables(self, index: NDArray[np.int64]) -> NDArray[np.int64]:
+        sizes, case_sizes = self.problem.table.sizes, self.problem.table.case_sizes
+        found = self.outcome
+        return make_tables(found.support[index], found.support_cases[index], sizes, case_sizes)
+
+    def _logs(self, index: NDArray[np.int64], method: str) -> NDArray[np.float64]:
+        """Return log p of some patterns by one method."""
+        if method == "exact":
+            return np.asarray(self._exact(index)[0], dtype=np.float64)
+        return log_pvalues(self.settings, *self._margins(index), method=method)
+
+    def _exact(self, index: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return log p and log mid-p of the exact test, shape (2, n_patterns)."""
+        if "_all_exact" in vars(self) or len(index) == len(self):
+            return self._all_exact[:, index]
+        return self._exact_anew(index)
+
+    @cached_property
+    def _all_exact(self) -> NDArray[np.float64]:
+        return self._exact_anew(np.arange(len(self)))
+
+    def _exact_anew(self, index: NDArray[np.int64]) -> NDArray[np.float64]:
+        keywords = _keywords(self.settings, "exact")
+        return np.stack(cmh_exact.log_pvalue_and_mid(*self._margins(index), **keywords))
+
+    def _itemsets(
+        self, index: NDArray[np.int64]
+    ) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+        closures, generators = self.outcome.closures, self.outcome.generators
+        if len(index) == len(self):  # they may be cut from one array when they are asked for
+            closures, generators = list(closures), list(generators)
+        return [(closures[i], generators[i]) for i in index.tolist()]
+
+    def _describe(self, index: NDArray[np.int64]) -> dict[str, Any]:
+        """Compute every column of some patterns, given by their numbers in the outcome."""
+        settings, outcome = self.settings, self.outcome
+        support, cases, sizes, case_sizes = self._margins(index)
+        exact, mid = self._exact(index)
+        asymptotic = self._logs(index, "asymptotic")
+        logp, other = (exact, asymptotic) if settings.method == "exact" else (asymptotic, exact)
+        least = minimum_log_pvalues(settings, support, sizes, case_sizes)
+        tables = self._tables(index)
+        ratio, low, high = odds_ratios(tables)
+        itemsets = self._itemsets(index)
+        patterns, generators = name_itemsets(self.problem, itemsets)
+        expected = (support * (case_sizes / sizes)).sum(axis=1)
+        variance = settings.variance
+        return {
+            "pattern": patterns,
+            "length": np.array([len(pattern) for pattern in patterns], dtype=np.int64),
+            "support": support.sum(axis=1),
+            "support_cases": cases,
+            "statistic": cmh.statistic(support, cases, sizes, case_sizes, variance=variance),
+            "pvalue": np.exp(logp),
+            "log10_pvalue": logp / LN10,
+            "pvalue_adjusted": np.minimum(1.0, np.exp(logp + np.log(max(1, outcome.n_testable)))),
+            "minimum_pvalue": np.exp(least),
+            "odds_ratio": ratio,
+            "odds_ratio_low": low,
+            "odds_ratio_high": high,
+            "homogeneity_pvalue": effects.breslow_day(tables, tarone=True)[1],
+            "direction": np.where(cases >= expected, "greater", "less"),
+            "pvalue_other": np.exp(other),
+            "pvalue_mid": np.exp(mid),
+            "generator": generators,
+            "log10_pvalue_other": other / LN10,
+            "log10_minimum_pvalue": least / LN10,
+        }
 
 
 def _best_first(
@@ -263,29 +397,86 @@ def _best_first(
     return order.astype(np.int64)
 
 
-def compare_results(with_strata: PatternResults, without: PatternResults) -> pd.DataFrame:
+def stratum_columns(problem: Problem, tables: NDArray[np.int64]) -> dict[str, Any]:
+    """Describe the 2x2 tables of one pattern, a row a stratum; see `PatternResults.stratum_table`.
+
+    Parameters
+    ----------
+    problem : Problem
+        What was searched.
+    tables : ndarray of int64, shape (n_strata, 2, 2)
+        As from `make_tables`.
+
+    Returns
+    -------
+    dict of str to ndarray or list
+        Columns.
+    """
+    ratio, low, high = effects.stratum_odds_ratios(tables)
+    return {
+        "stratum": list(problem.stratum_labels),
+        "carriers": tables[:, 0].sum(axis=1),
+        "carrier_cases": tables[:, 0, 0],
+        "others": tables[:, 1].sum(axis=1),
+        "other_cases": tables[:, 1, 0],
+        "odds_ratio": ratio,
+        "odds_ratio_low": low,
+        "odds_ratio_high": high,
+    }
+
+
+def csv_text(columns: dict[str, Any], separator: str) -> str:
+    """Write the columns of `COLUMNS` as CSV, as pandas would.
+
+    Parameters
+    ----------
+    columns : dict of str to ndarray or list
+        As from `PatternTable.columns`.
+    separator : str
+        Between the items of a pattern.
+
+    Returns
+    -------
+    str
+        A header and a line a pattern; numbers with all their digits, an empty cell for nan.
+    """
+    lists: list[list[Any]] = []
+    for column in COLUMNS:
+        values = columns[column.name]
+        if column.dtype == "tuple":
+            lists.append([separator.join(items) for items in values])
+        elif column.dtype == "float64" and np.isnan(values).any():
+            lists.append(["" if value != value else value for value in values.tolist()])
+        else:
+            lists.append(values.tolist())
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMN_NAMES)
+    writer.writerows(zip(*lists, strict=True))
+    return text.getvalue()
+
+
+def compare_results(with_strata: PatternTable, without: PatternTable) -> dict[str, Any]:
     """Put two searches of the same rows and items side by side, with and without strata.
 
     Parameters
     ----------
-    with_strata, without : PatternResults
+    with_strata, without : PatternTable
         The results; the second with one stratum.
 
     Returns
     -------
-    DataFrame
-        One row for every pattern that is significant in either; see `PatternResults.comparison`.
+    dict of str to ndarray or list
+        Columns with an entry for every pattern that is significant in either; see
+        `PatternResults.comparison`. In place of names there are the numbers of the items: `closure`
+        and `known`, some generator; `name_itemsets` makes the names.
     """
-    import pandas as pd
-
     problem, settings = with_strata.problem, with_strata.settings
-    names = problem.item_names
-    index = {name: j for j, name in enumerate(names)}
-    adjusted = list(with_strata.patterns["pattern"])
-    crude = list(without.patterns["pattern"])
-    significant, significant_crude = set(adjusted), set(crude)
-    union = crude + [pattern for pattern in adjusted if pattern not in significant_crude]
-    closures = [np.array([index[name] for name in pattern], dtype=np.int64) for pattern in union]
+    # The same closed itemset is the same rows; the patterns of the second search stand first.
+    crude = {tuple(closure.tolist()): known for closure, known in without.ranked()}
+    adjusted = {tuple(closure.tolist()): known for closure, known in with_strata.ranked()}
+    union = crude | adjusted
+    closures = [np.array(items, dtype=np.int64) for items in union]
 
     sizes, case_sizes = problem.table.sizes, problem.table.case_sizes
     support, support_cases = count_itemsets(problem.table, closures)
@@ -294,27 +485,24 @@ def compare_results(with_strata: PatternResults, without: PatternResults) -> pd.
     one_size, one_case_size = sizes.sum(keepdims=True), case_sizes.sum(keepdims=True)
     logp = log_pvalues(settings, support, cases, sizes, case_sizes)
     logp_crude = log_pvalues(settings, pooled, cases, one_size, one_case_size)
-    ratio = odds_ratios(make_tables(support, support_cases, sizes, case_sizes))[0]
-    ratio_crude = odds_ratios(make_tables(pooled, pooled_cases, one_size, one_case_size))[0]
-    known = dict(zip(adjusted, with_strata.patterns["generator"], strict=True))
-    known.update(zip(crude, without.patterns["generator"], strict=True))
-    frame = pd.DataFrame(
-        {
-            "pattern": pd.Series(union, dtype="object"),
-            "generator": pd.Series([known[pattern] for pattern in union], dtype="object"),
-            "support": pooled[:, 0],
-            "support_cases": cases,
-            "pvalue": np.exp(logp),
-            "log10_pvalue": logp / np.log(10.0),
-            "odds_ratio": ratio,
-            "pvalue_unstratified": np.exp(logp_crude),
-            "log10_pvalue_unstratified": logp_crude / np.log(10.0),
-            "odds_ratio_unstratified": ratio_crude,
-            "significant": np.array([pattern in significant for pattern in union], dtype=bool),
-            "significant_unstratified": np.array(
-                [pattern in significant_crude for pattern in union], dtype=bool
-            ),
-        }
-    )
-    order = np.argsort(frame["log10_pvalue_unstratified"].to_numpy(), kind="stable")
-    return frame.iloc[order].reset_index(drop=True)
+    tables = make_tables(support, support_cases, sizes, case_sizes)
+    crude_tables = make_tables(pooled, pooled_cases, one_size, one_case_size)
+    values = {
+        "support": pooled[:, 0],
+        "support_cases": cases,
+        "pvalue": np.exp(logp),
+        "log10_pvalue": logp / LN10,
+        "odds_ratio": effects.pooled_odds_ratio(tables),
+        "pvalue_unstratified": np.exp(logp_crude),
+        "log10_pvalue_unstratified": logp_crude / LN10,
+        "odds_ratio_unstratified": effects.pooled_odds_ratio(crude_tables),
+        "significant": np.array([items in adjusted for items in union], dtype=bool),
+        "significant_unstratified": np.array([items in crude for items in union], dtype=bool),
+    }
+    order = np.argsort(logp_crude / LN10, kind="stable")
+    known = list(union.values())
+    return {
+        "closure": [closures[i] for i in order.tolist()],
+        "known": [known[i] for i in order.tolist()],
+        **{name: column[order] for name, column in values.items()},
+    }

@@ -311,12 +311,10 @@ def _code_column(column: Column, recipe: _Recipe) -> _Coded:
 
 def _few_values(column: Column, most: int) -> NDArray[Any] | None:
     """Return the different values of a column if there are at most `most`, else None."""
-    import pandas as pd
-
     values = column.present()
     if len(np.unique(values[:_GLANCE])) > most:
         return None
-    found: NDArray[Any] = pd.unique(values)
+    found: NDArray[Any] = np.unique(values)
     return found if len(found) <= most else None
 
 

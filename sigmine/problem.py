@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .bitset import BitTable, build_bit_table
+from .bitset import BitTable, PackedColumns, build_bit_table, count_ones, keep_columns
+from .memory import estimate_memory, require_memory
 from .strata import Strata, require_informative
 
 __all__ = ["DroppedItem", "Problem", "StratumSummary", "build_problem"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)  # wide data have hundreds of thousands of these
 class DroppedItem:
     """An item that was kept out of the search, and why."""
 
@@ -23,7 +24,7 @@ class DroppedItem:
     reason: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class StratumSummary:
     """One stratum of the data: its label, rows, cases, and whether it is searched."""
 
@@ -122,8 +123,8 @@ def build_problem(
 
     Parameters
     ----------
-    matrix : ndarray of bool or scipy.sparse matrix, shape (n_rows, n_items)
-        The items; only zeros and ones.
+    matrix : ndarray, scipy.sparse matrix or PackedColumns, shape (n_rows, n_items)
+        The items; only zeros and ones. `sigmine.bitset.PackedColumns` are used up.
     y : ndarray of bool, shape (n_rows,)
         True for a case.
     strata : Strata
@@ -150,13 +151,22 @@ def build_problem(
     ------
     InputError
         If no stratum holds both classes.
+    InsufficientMemoryError
+        If a search of this size cannot fit into memory; before anything large is made.
+
+    Notes
+    -----
+    Beside the packed items, `matrix` and the order of the rows it needs a few MiB.
     """
     sizes, case_sizes, informative = require_informative(strata, y)
     searched = np.ones_like(informative) if keep_uninformative else informative
+    n_searched = int(sizes[searched].sum())
+    if not isinstance(matrix, PackedColumns):  # whoever packed them has asked already
+        require_memory(estimate_memory(n_searched, matrix.shape[1], int(searched.sum())))
     new_codes = np.where(searched, np.cumsum(searched) - 1, -1).astype(np.int64)
     labels = strata.labels
     table = build_bit_table(matrix, y, new_codes[strata.codes], int(searched.sum()))
-    counts = np.bitwise_count(table.columns).sum(axis=1, dtype=np.int64)
+    counts = count_ones(table.columns)
     present, everywhere = counts > 0, counts == table.n_rows
     kept = present & ~everywhere
     left_out = [
@@ -169,10 +179,8 @@ def build_problem(
         for j, name in enumerate(item_names)
         if not kept[j]
     ]
-    if not kept.all():
-        table = table._replace(columns=np.ascontiguousarray(table.columns[kept]))
     return Problem(
-        table=table,
+        table=table._replace(columns=keep_columns(table.columns, kept)),
         item_names=tuple(name for name, keep in zip(item_names, kept, strict=True) if keep),
         stratum_labels=tuple(labels[k] for k in np.flatnonzero(searched)),
         strata_names=strata.names,

@@ -14,10 +14,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .association import cmh, effects
+from .association import cmh
 from .exceptions import InputError
-from .patterns import compare_results, item_tuples, log_pvalues, pattern_frame
-from .report.formats import count_of, format_percent, format_pvalue, join_names
+from .patterns import (
+    PatternTable,
+    compare_results,
+    csv_text,
+    item_tuples,
+    log_pvalues,
+    name_itemsets,
+    stratum_columns,
+)
+from .report.concerns import asymptotic_concerns
+from .report.formats import count_of, join_names
 from .rowsets import all_shortest_generators
 
 if TYPE_CHECKING:
@@ -32,12 +41,6 @@ __all__ = ["PatternResults", "asymptotic_concerns"]
 
 MEDIAN_CHI2 = 0.45493642311957283  # median of the chi-squared law with one degree of freedom
 SEPARATOR = " & "  # between the items of a pattern in text
-BALANCED = (0.4, 0.6)  # share of cases within which null runs kept the asymptotic test's level
-UNEVEN = (0.2, 0.8)  # share of cases of a stratum; 25 to 75 % kept the level, 2 and 90 % did not
-UNEVEN_SHARE = 0.1  # of the searched rows that may lie in uneven strata
-THIN_ROWS = 25  # a stratum with fewer rows is thin for the chi-squared approximation
-THIN_CLASS = 5  # so is one with fewer cases, or fewer controls
-THIN_SHARE = 0.25  # of the searched rows that may lie in thin strata
 LOG10_TOLERANCE = 1e-9  # relative tolerance of "equal to the threshold", on the log scale
 
 
@@ -55,11 +58,6 @@ class PatternResults:
         What was asked.
     outcome : SearchOutcome
         What the search returned.
-    patterns : DataFrame
-        One row a significant pattern, best first; the columns are described in
-        `sigmine.columns.COLUMNS`.
-    tables : ndarray of int64, shape (n_patterns, n_strata, 2, 2)
-        The 2x2 tables, ``[[carrier cases, carrier controls], [other cases, other controls]]``.
 
     Notes
     -----
@@ -73,8 +71,6 @@ class PatternResults:
     problem: Problem
     settings: SearchSettings
     outcome: SearchOutcome
-    patterns: pd.DataFrame
-    tables: NDArray[np.int64]
 
     @classmethod
     def from_outcome(
@@ -94,13 +90,12 @@ class PatternResults:
         Returns
         -------
         PatternResults
-            With every column computed.
+            Columns are computed when they are asked for.
         """
-        patterns, tables = pattern_frame(problem, settings, outcome)
-        return cls(problem, settings, outcome, patterns, tables)
+        return cls(problem, settings, outcome)
 
     def __len__(self) -> int:
-        return len(self.patterns)
+        return len(self._table)
 
     def __repr__(self) -> str:
         return (
@@ -108,6 +103,44 @@ class PatternResults:
             f"target {self.problem.target_name!r}, {self.problem.table.n_strata} strata, "
             f"method {self.settings.method!r}>"
         )
+
+    # ---- the patterns ----------------------------------------------------------------------
+
+    @cached_property
+    def _table(self) -> PatternTable:
+        return PatternTable(self.problem, self.settings, self.outcome)
+
+    @cached_property
+    def patterns(self) -> pd.DataFrame:
+        """One row a significant pattern, best first.
+
+        The columns are described in `sigmine.columns.COLUMNS`.
+        """
+        return self._table.frame()
+
+    @property
+    def tables(self) -> NDArray[np.int64]:
+        """The 2x2 tables of the patterns, an ndarray of shape (n_patterns, n_strata, 2, 2).
+
+        Each is ``[[carrier cases, carrier controls], [other cases, other controls]]``.
+        """
+        return self._table.tables
+
+    def rows(self, top: int) -> list[dict[str, Any]]:
+        """Return the best patterns as plain values, without describing the others.
+
+        Parameters
+        ----------
+        top : int
+            How many; fewer if there are fewer.
+
+        Returns
+        -------
+        list of dict
+            A dict a pattern, with the columns of `patterns`, and the logarithms log10_pvalue_other
+            and log10_minimum_pvalue, which still tell where a p-value is too small for a float.
+        """
+        return self._table.rows(top)
 
     # ---- numbers of the search ------------------------------------------------------------
 
@@ -168,8 +201,16 @@ class PatternResults:
 
         An ndarray of shape (n_patterns,).
         """
-        other = self.patterns["pvalue_other"].to_numpy(dtype=np.float64)
-        return np.asarray(other > self.corrected_threshold * (1 + LOG10_TOLERANCE))
+        return np.asarray(self._table.pvalues_other > self._lenient_threshold)
+
+    @property
+    def n_disagreements(self) -> int:
+        """How many patterns are among the `disagreements`, counted without their p-values."""
+        return self._table.n_refuted(self._lenient_threshold)
+
+    @property
+    def _lenient_threshold(self) -> float:
+        return self.corrected_threshold * (1 + LOG10_TOLERANCE)
 
     # ---- tables ----------------------------------------------------------------------------
 
@@ -210,20 +251,7 @@ class PatternResults:
         """
         import pandas as pd
 
-        tables = self.tables[self._row(i)]
-        ratio, low, high = effects.stratum_odds_ratios(tables)
-        return pd.DataFrame(
-            {
-                "stratum": list(self.problem.stratum_labels),
-                "carriers": tables[:, 0].sum(axis=1),
-                "carrier_cases": tables[:, 0, 0],
-                "others": tables[:, 1].sum(axis=1),
-                "other_cases": tables[:, 1, 0],
-                "odds_ratio": ratio,
-                "odds_ratio_low": low,
-                "odds_ratio_high": high,
-            }
-        )
+        return pd.DataFrame(stratum_columns(self.problem, self.tables[self._row(i)]))
 
     def generators(self, i: int, *, limit: int = 100) -> list[tuple[str, ...]]:
         """List the shortest itemsets that hold in exactly the rows of one pattern.
@@ -245,13 +273,10 @@ class PatternResults:
         InputError
             If there is no such pattern.
         """
-        names = self.problem.item_names
-        index = {name: j for j, name in enumerate(names)}
-        pattern = self.patterns["pattern"].iloc[self._row(i)]
-        closure = np.array([index[name] for name in pattern], dtype=np.int64)
+        closure = self.outcome.closures[self._table.order[self._row(i)]]
         table = self.problem.table
         found = all_shortest_generators(table.columns, closure, table.n_rows, limit=limit)
-        return item_tuples(names, found)
+        return item_tuples(self.problem.item_names, found)
 
     def _row(self, i: int) -> int:
         if not 0 <= i < len(self):
@@ -272,13 +297,32 @@ class PatternResults:
         """
         import pandas as pd
 
-        sizes, case_sizes = self.problem.table.sizes, self.problem.table.case_sizes
-        support, cases = self.outcome.sample_support, self.outcome.sample_cases
-        logp = log_pvalues(self.settings, support, cases, sizes, case_sizes)
-        chi2 = cmh.statistic(support, cases, sizes, case_sizes, variance=self.settings.variance)
+        logs = self.testable_log10_pvalues
         return pd.DataFrame(
-            {"statistic": chi2, "pvalue": np.exp(logp), "log10_pvalue": logp / np.log(10.0)}
+            {
+                "statistic": self._statistics,
+                "pvalue": np.exp(self._testable_logs),
+                "log10_pvalue": logs,
+            }
         )
+
+    @property
+    def testable_log10_pvalues(self) -> NDArray[np.float64]:
+        """Base-10 logarithms of the p-values of `testable`, an ndarray."""
+        return np.asarray(self._testable_logs / np.log(10.0), dtype=np.float64)
+
+    @cached_property
+    def _testable_logs(self) -> NDArray[np.float64]:
+        return log_pvalues(self.settings, *self._sample)
+
+    @property
+    def _sample(self) -> tuple[NDArray[np.int64], ...]:
+        outcome, table = self.outcome, self.problem.table
+        return outcome.sample_support, outcome.sample_cases, table.sizes, table.case_sizes
+
+    @cached_property
+    def _statistics(self) -> NDArray[np.float64]:
+        return cmh.statistic(*self._sample, variance=self.settings.variance)
 
     @property
     def inflation(self) -> float:
@@ -287,8 +331,7 @@ class PatternResults:
         Near 1 if most patterns are unrelated to the outcome within strata; nan if nothing was
         testable. Two-sided whatever the alternative; see `sigmine.metrics.genomic_inflation`.
         """
-        statistics = self.testable["statistic"].to_numpy(dtype=np.float64)
-        statistics = statistics[np.isfinite(statistics)]
+        statistics = self._statistics[np.isfinite(self._statistics)]
         return float(np.median(statistics) / MEDIAN_CHI2) if len(statistics) else float("nan")
 
     # ---- with and without the covariate ----------------------------------------------------
@@ -315,8 +358,9 @@ class PatternResults:
         return self if self.problem.table.n_strata == 1 else self._unstratified
 
     @cached_property
-    def _comparison(self) -> pd.DataFrame:
-        return compare_results(self, self.unstratified())
+    def compared(self) -> dict[str, Any]:
+        """The columns of `comparison`, without names; see `sigmine.patterns.compare_results`."""
+        return compare_results(self._table, self.unstratified()._table)
 
     def comparison(self) -> pd.DataFrame:
         """Compare the patterns that are significant with the covariate, without it, or both.
@@ -331,7 +375,15 @@ class PatternResults:
             odds_ratio_unstratified; significant, significant_unstratified. Ordered by the
             unstratified p-value.
         """
-        return self._comparison.copy()
+        import pandas as pd
+
+        columns = dict(self.compared)
+        itemsets = zip(columns.pop("closure"), columns.pop("known"), strict=True)
+        patterns, generators = name_itemsets(self.problem, list(itemsets))
+        named = {"pattern": patterns, "generator": generators}
+        return pd.DataFrame(
+            {name: pd.Series(texts, dtype="object") for name, texts in named.items()} | columns
+        )
 
     def confounded(self) -> pd.DataFrame:
         """Return the discoveries that only a search without the covariate would claim.
@@ -341,7 +393,7 @@ class PatternResults:
         DataFrame
             The rows of `comparison` that are significant without the strata and not with them.
         """
-        frame = self._comparison
+        frame = self.comparison()
         return frame[frame["significant_unstratified"] & ~frame["significant"]].reset_index(
             drop=True
         )
@@ -434,10 +486,7 @@ class PatternResults:
         InputError, OSError
             As in `to_json`.
         """
-        frame = self.to_frame()
-        for name in ("pattern", "generator"):
-            frame[name] = [SEPARATOR.join(items) for items in frame[name]]
-        self._write(path, frame.to_csv(index=False, lineterminator="\n"))
+        self._write(path, csv_text(self._table.all_columns, SEPARATOR))
 
     @staticmethod
     def _write(path: str | Path, data: str) -> None:
@@ -505,7 +554,7 @@ class PatternResults:
         from .report.plots import qq
 
         return qq(
-            self.testable["log10_pvalue"].to_numpy(dtype=np.float64),
+            self.testable_log10_pvalues,
             threshold=self.corrected_threshold,
             inflation=self.inflation,
             ax=ax,
@@ -531,69 +580,3 @@ class PatternResults:
             case_name=self.problem.class_names[1],
             ax=ax,
         )
-
-
-def asymptotic_concerns(results: PatternResults) -> str | None:
-    """Say where the chi-squared approximation is too thin for the promised error rate.
-
-    Parameters
-    ----------
-    results : PatternResults
-        The result of a search.
-
-    Returns
-    -------
-    str or None
-        Sentences for a `StatisticalWarning` and for the report; None if the search used the exact
-        test or if nothing speaks against the approximation.
-
-    Notes
-    -----
-    At Tarone's thresholds (p of about 1e-7) the chi-squared tail is far below the true
-    conditional tail when few cases are expected among the carriers, whatever the number of rows.
-    On null data at alpha = 0.05 (the study of the error rate in the documentation) something was
-    reported in 2 % of the data sets with one stratum and half of the rows cases, in 68 % with 10 %
-    cases, in 99.7 % with 3 %; and in 19 to 41 % with half of the rows cases but strata of unequal
-    case rates. Hence the signs that are looked for: a share of cases outside 40 to 60 %, many rows
-    in strata with fewer than 25 rows or fewer than 5 cases or controls, or with a case rate outside
-    20 to 80 %, and significant patterns that the exact test does not confirm.
-    """
-    if results.settings.method != "asymptotic":
-        return None
-    sizes, case_sizes = results.problem.table.sizes, results.problem.table.case_sizes
-    n_rows, n_cases = int(sizes.sum()), int(case_sizes.sum())
-    signs = []
-    if not BALANCED[0] <= n_cases / n_rows <= BALANCED[1]:
-        signs.append(
-            f"{format_percent(n_cases, n_rows)} of the searched rows are cases (the approximation "
-            f"holds its level only near 50 %)"
-        )
-    smaller = np.minimum(case_sizes, sizes - case_sizes)
-    thin = (sizes < THIN_ROWS) | (smaller < THIN_CLASS)
-    thin_rows = int(sizes[thin].sum())
-    if thin_rows > THIN_SHARE * n_rows:
-        signs.append(
-            f"{format_percent(thin_rows, n_rows)} of them lie in strata with fewer than "
-            f"{THIN_ROWS} rows or fewer than {THIN_CLASS} cases or controls"
-        )
-    rates = case_sizes / sizes
-    uneven_rows = int(sizes[(rates < UNEVEN[0]) | (rates > UNEVEN[1])].sum())
-    if uneven_rows > UNEVEN_SHARE * n_rows:
-        signs.append(
-            f"{format_percent(uneven_rows, n_rows)} of them lie in strata with less than "
-            f"{UNEVEN[0]:.0%} or more than {UNEVEN[1]:.0%} cases"
-        )
-    refuted = int(results.disagreements.sum())
-    if refuted:
-        signs.append(
-            f"{refuted:,} of the {len(results):,} significant patterns "
-            f"{'has' if refuted == 1 else 'have'} an exact p-value above the threshold "
-            f"{format_pvalue(results.corrected_threshold, plain=True)}"
-        )
-    if not signs:
-        return None
-    return (
-        "The chi-squared approximation is too thin here for the family-wise error rate of "
-        f"{results.settings.alpha:g} that was asked for: {'; '.join(signs)}. Use "
-        'method="exact", which keeps the error rate for any design.'
-    )

@@ -11,19 +11,23 @@ lack at least one of the chosen items.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ._jit import njit
-from .bitset import BitTable, count_segments, unpack_columns
+from ._jit import njit_leaf
+from .bitset import BitTable, count_strata, unpack_columns
 
 __all__ = ["all_shortest_generators", "count_itemsets", "flatten", "shortest_generators"]
 
+TARGET, BASE, ROWS = 0, 1, 2  # rows of the work space of a search for a shortest generator
+_ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
+_CELLS = 2**20  # words of row sets that are looked at together
 _MAX_FACTS = 64  # collected rows of one pattern, one bit of a word each
 _MAX_NODES = 200_000  # search nodes of one pattern before its known generator is kept
-_FEW = 1000  # patterns that are looked at one by one before the kernel is called
+_FEW = 1000  # patterns up to which no kernel is called: compiling it takes longer than the work
 _PEEK = 16  # uncovered rows looked at to find a telling one
 
 
@@ -49,32 +53,6 @@ def flatten(itemsets: Sequence[NDArray[np.int64]]) -> tuple[NDArray[np.int64], N
     return np.concatenate(itemsets).astype(np.int64, copy=False), offsets
 
 
-@njit
-def _count(
-    columns: NDArray[np.uint64],
-    cases: NDArray[np.uint64],
-    segments: NDArray[np.int64],
-    masks: NDArray[np.uint64],
-    items: NDArray[np.int64],
-    offsets: NDArray[np.int64],
-    support: NDArray[np.int64],
-    support_cases: NDArray[np.int64],
-) -> None:
-    """Fill the counts of every itemset; an empty itemset holds in every row."""
-    n_words = cases.shape[0]
-    rows = np.empty((2, n_words), dtype=np.uint64)  # carriers; those of them that are cases
-    for i in range(offsets.shape[0] - 1):
-        for w in range(n_words):
-            rows[0, w] = np.uint64(0xFFFFFFFFFFFFFFFF)
-        for p in range(offsets[i], offsets[i + 1]):
-            for w in range(n_words):
-                rows[0, w] &= columns[items[p], w]
-        for w in range(n_words):
-            rows[1, w] = rows[0, w] & cases[w]
-        count_segments(rows, 0, segments, masks, support[i])
-        count_segments(rows, 1, segments, masks, support_cases[i])
-
-
 def count_itemsets(
     table: BitTable, itemsets: Sequence[NDArray[np.int64]]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -92,25 +70,29 @@ def count_itemsets(
     support, support_cases : ndarray of int64, shape (n_itemsets, n_strata)
         Counts of every itemset.
     """
-    items, offsets = flatten(itemsets)
     support = np.zeros((len(itemsets), table.n_strata), dtype=np.int64)
     support_cases = np.zeros_like(support)
-    _count(
-        table.columns,
-        table.cases,
-        table.segments,
-        table.masks,
-        items,
-        offsets,
-        support,
-        support_cases,
-    )
+    # Itemsets of one length at a time, by numpy: not worth a kernel that has to be compiled.
+    lengths = np.array([len(items) for items in itemsets], dtype=np.int64)
+    most = max(1, _CELLS // table.n_words)
+    for length in np.unique(lengths).tolist():
+        members = np.flatnonzero(lengths == length)
+        for begin in range(0, len(members), most):
+            block = members[begin : begin + most]
+            rows = np.full((len(block), table.n_words), _ALL, dtype=np.uint64)
+            items = np.array([itemsets[i] for i in block], dtype=np.int64)  # (n_block, length)
+            for j in range(length):
+                rows &= table.columns[items[:, j]]
+            layout = (table.segments, table.masks, table.n_strata)
+            support[block] = count_strata(rows, *layout)
+            support_cases[block] = count_strata(rows & table.cases, *layout)
     return support, support_cases
 
 
-@njit
+@njit_leaf
 def _can_hit(
     hits: NDArray[np.uint64],
+    n_free: int,
     n_facts: int,
     unhit: np.uint64,
     first: int,
@@ -124,25 +106,28 @@ def _can_hit(
         return False
     budget[0] -= 1
     # Branch on the fact with the fewest candidates: one of them must be chosen.
-    fewest, branch = hits.shape[0] + 1, np.uint64(0)
+    fewest, branch = n_free + 1, np.uint64(0)
     for f in range(n_facts):
         fact = np.uint64(1) << np.uint64(f)
         if unhit & fact:
             candidates = 0
-            for j in range(first, hits.shape[0]):
+            for j in range(first, n_free):
                 if hits[j] & fact:
                     candidates += 1
             if candidates < fewest:
                 fewest, branch = candidates, fact
-    for j in range(first, hits.shape[0]):
-        if hits[j] & branch and _can_hit(hits, n_facts, unhit & ~hits[j], first, depth - 1, budget):
+    for j in range(first, n_free):
+        if hits[j] & branch and _can_hit(
+            hits, n_free, n_facts, unhit & ~hits[j], first, depth - 1, budget
+        ):
             return True
     return False
 
 
-@njit
+@njit_leaf
 def _first_hitting_set(
     hits: NDArray[np.uint64],
+    n_free: int,
     n_facts: int,
     size: int,
     chosen: NDArray[np.int64],
@@ -155,8 +140,8 @@ def _first_hitting_set(
     start = 0
     for depth in range(size):
         found = False
-        for j in range(start, hits.shape[0]):
-            if _can_hit(hits, n_facts, unhit & ~hits[j], j + 1, size - depth - 1, budget):
+        for j in range(start, n_free):
+            if _can_hit(hits, n_free, n_facts, unhit & ~hits[j], j + 1, size - depth - 1, budget):
                 chosen[depth] = j
                 unhit &= ~hits[j]
                 start = j + 1
@@ -167,29 +152,30 @@ def _first_hitting_set(
     return bool(unhit == np.uint64(0))
 
 
-@njit
+@njit_leaf
 def _add_fact(
     columns: NDArray[np.uint64],
-    items: NDArray[np.int64],
-    rows: NDArray[np.uint64],
-    target: NDArray[np.uint64],
+    free: NDArray[np.int64],
+    n_free: int,
+    words: NDArray[np.uint64],
     n_facts: int,
     hits: NDArray[np.uint64],
 ) -> bool:
-    """Record which items lack one row of `rows` that is not in `target`; False if there is none.
+    """Record which free items lack one row of ``words[ROWS]`` that is not in ``words[TARGET]``.
 
-    Of the first few such rows the one that the fewest items lack is taken: it tells the most.
+    False if there is none. Of the first few such rows the one that the fewest items lack is taken:
+    it tells the most.
     """
-    fewest, best_word, best_bit, seen = items.shape[0] + 1, -1, np.uint64(0), 0
-    for w in range(target.shape[0]):
-        extra = rows[w] & ~target[w]
+    fewest, best_word, best_bit, seen = n_free + 1, -1, np.uint64(0), 0
+    for w in range(words.shape[1]):
+        extra = words[ROWS, w] & ~words[TARGET, w]
         while extra and seen < _PEEK:
             bit = extra & (~extra + np.uint64(1))  # the lowest one
             extra &= ~bit
             seen += 1
             lacking = 0
-            for j in range(items.shape[0]):
-                if not columns[items[j], w] & bit:
+            for j in range(n_free):
+                if not columns[free[j], w] & bit:
                     lacking += 1
             if lacking < fewest:
                 fewest, best_word, best_bit = lacking, w, bit
@@ -197,68 +183,110 @@ def _add_fact(
             break
     if best_word < 0:
         return False
-    for j in range(items.shape[0]):
-        if not columns[items[j], best_word] & best_bit:
+    for j in range(n_free):
+        if not columns[free[j], best_word] & best_bit:
             hits[j] |= np.uint64(1) << np.uint64(n_facts)
     return True
 
 
-@njit
-def _shortest(
+@njit_leaf
+def _split_needed(
     columns: NDArray[np.uint64],
     items: NDArray[np.int64],
-    upper: int,
-    chosen: NDArray[np.int64],
-    budget: NDArray[np.int64],
+    begin: int,
+    end: int,
+    prefixes: NDArray[np.uint64],
+    words: NDArray[np.uint64],
+    free: NDArray[np.int64],
 ) -> int:
-    """Write positions of a shortest generator of `items` into `chosen`; return its length or -1.
+    """Write the items that a generator may do without to `free`; return how many these are.
 
-    Facts (rows outside the pattern) are collected only as candidates fail: the first smallest
-    hitting set of the facts known so far is either a generator, and then it is the first of the
-    shortest ones, or some row outside the pattern has all its items, and that row is a new fact.
+    Without any one of the others more rows would be left. The rows with all of those go to
+    ``words[BASE]``, the rows with all items to ``words[TARGET]``.
     """
-    n_words = columns.shape[1]
-    target = np.empty(n_words, dtype=np.uint64)
-    for w in range(n_words):
-        target[w] = np.uint64(0xFFFFFFFFFFFFFFFF)
-    for j in range(items.shape[0]):
-        for w in range(n_words):
-            target[w] &= columns[items[j], w]
-    hits = np.zeros(items.shape[0], dtype=np.uint64)
-    rows = np.empty(n_words, dtype=np.uint64)
-    n_facts: Any = np.int64(0)  # not a literal: numba would compile every callee twice
-    for size in range(1, upper + 1):
-        while _first_hitting_set(hits, n_facts, size, chosen, budget):
-            for w in range(n_words):
-                rows[w] = columns[items[chosen[0]], w]
-                for c in range(1, size):
-                    rows[w] &= columns[items[chosen[c]], w]
-            if n_facts == _MAX_FACTS or budget[0] <= 0:
-                return -1
-            if not _add_fact(columns, items, rows, target, n_facts, hits):
-                return size
-            n_facts += 1
-        if budget[0] <= 0:
-            return -1
-    return -1
+    for w in range(words.shape[1]):
+        prefixes[0, w] = _ALL
+        words[ROWS, w] = _ALL  # here: the rows with all items behind the present one
+        words[BASE, w] = _ALL
+    for p in range(begin, end):
+        for w in range(words.shape[1]):
+            prefixes[p - begin + 1, w] = prefixes[p - begin, w] & columns[items[p], w]
+    n_free = 0
+    for p in range(end - 1, begin - 1, -1):
+        others = np.uint64(0)  # rows that only this item lacks
+        for w in range(words.shape[1]):
+            column = columns[items[p], w]
+            others |= prefixes[p - begin, w] & words[ROWS, w] & ~column
+            words[ROWS, w] &= column
+        if others:
+            for w in range(words.shape[1]):
+                words[BASE, w] &= columns[items[p], w]
+        else:
+            free[n_free] = items[p]
+            n_free += 1
+    for j in range(n_free // 2):  # they came from the last to the first
+        free[j], free[n_free - 1 - j] = free[n_free - 1 - j], free[j]
+    for w in range(words.shape[1]):
+        words[TARGET, w] = prefixes[end - begin, w]
+    return n_free
 
 
-@njit
+@njit_leaf
 def _shortest_all(
     columns: NDArray[np.uint64],
     items: NDArray[np.int64],
     offsets: NDArray[np.int64],
     upper: NDArray[np.int64],
-    positions: NDArray[np.int64],
-    lengths: NDArray[np.int64],
+    prefixes: NDArray[np.uint64],
+    words: NDArray[np.uint64],
+    free: NDArray[np.int64],
+    hits: NDArray[np.uint64],
+    chosen: NDArray[np.int64],
+    budget: NDArray[np.int64],
+    keep: NDArray[np.bool_],
+    found: NDArray[np.bool_],
 ) -> None:
-    """Run `_shortest` on every pattern; row i of `positions` gets the positions of pattern i."""
-    budget = np.empty(1, dtype=np.int64)
+    """Mark in `keep` the items of a shortest generator of every pattern; say where one was found.
+
+    Facts (rows outside the pattern) are collected only as candidates fail: the first smallest
+    hitting set of the facts known so far is either a generator, and then it is the first of the
+    shortest ones, or some row outside the pattern has all its items, and that row is a new fact.
+    """
     for i in range(upper.shape[0]):
+        begin, end = offsets[i], offsets[i + 1]
+        n_free = _split_needed(columns, items, begin, end, prefixes, words, free)
+        n_needed = end - begin - n_free
+        for j in range(n_free):
+            hits[j] = np.uint64(0)
         budget[0] = _MAX_NODES
-        lengths[i] = _shortest(
-            columns, items[offsets[i] : offsets[i + 1]], upper[i], positions[i], budget
-        )
+        n_facts: Any = np.int64(0)  # not a literal: numba would compile every callee twice
+        size: Any = np.int64(0)
+        while size <= upper[i] - n_needed:
+            if budget[0] <= 0 or n_facts == _MAX_FACTS:
+                break
+            if not _first_hitting_set(hits, n_free, n_facts, size, chosen, budget):
+                size += 1
+                continue
+            for w in range(words.shape[1]):
+                word = words[BASE, w]
+                for c in range(size):
+                    word &= columns[free[chosen[c]], w]
+                words[ROWS, w] = word
+            if not _add_fact(columns, free, n_free, words, n_facts, hits):
+                found[i] = True
+                break
+            n_facts += 1
+        if not found[i]:
+            continue
+        left, taken = 0, 0  # both lists ascend
+        for p in range(begin, end):
+            if left < n_free and items[p] == free[left]:
+                keep[p] = taken < size and chosen[taken] == left
+                if keep[p]:
+                    taken += 1
+                left += 1
+            else:
+                keep[p] = True
 
 
 def shortest_generators(
@@ -289,33 +317,113 @@ def shortest_generators(
     a few dozen items; a pattern that would need more than 200,000 nodes or more than 64 rows as
     reasons keeps the generator that came in (and is then at most as long as that one).
     """
-    shortest = [np.sort(generator) for generator in generators]
-    harder = list(range(len(closures)))
-    if len(closures) <= _FEW:  # by numpy, so that nothing has to be compiled for the usual case
-        harder = [i for i in harder if not _all_needed(columns, closures[i])]
-        for i in set(range(len(closures))).difference(harder):
-            shortest[i] = closures[i]
-    if len(harder) == 0:
-        return shortest
-    items, offsets = flatten([closures[i] for i in harder])
-    upper = np.array([len(generators[i]) for i in harder], dtype=np.int64)
-    positions = np.zeros((len(harder), max(1, int(upper.max()))), dtype=np.int64)
-    lengths = np.zeros(len(harder), dtype=np.int64)
-    _shortest_all(columns, items, offsets, upper, positions, lengths)
-    for row, i in enumerate(harder):
-        if lengths[row] >= 0:
-            shortest[i] = closures[i][positions[row, : lengths[row]]]
+    if len(closures) <= _FEW:
+        return [
+            _shortest_by_hand(columns, closure, generator)
+            for closure, generator in zip(closures, generators, strict=True)
+        ]
+    items, offsets = flatten(closures)
+    upper = np.array([len(generator) for generator in generators], dtype=np.int64)
+    keep, found = np.zeros(len(items), dtype=np.bool_), np.zeros(len(closures), dtype=np.bool_)
+    longest, n_words = int(np.diff(offsets).max()), columns.shape[1]
+    work = (
+        np.empty((longest + 1, n_words), dtype=np.uint64),
+        np.empty((3, n_words), dtype=np.uint64),
+        np.empty(longest, dtype=np.int64),
+        np.empty(longest, dtype=np.uint64),
+        np.empty(longest, dtype=np.int64),
+        np.empty(1, dtype=np.int64),
+    )
+    _shortest_all(columns, items, offsets, upper, *work, keep, found)
+    kept, borders = items[keep], np.append(0, np.cumsum(keep))[offsets]
+    shortest = [kept[a:b] for a, b in pairwise(borders.tolist())]
+    for i in np.flatnonzero(~found).tolist():
+        shortest[i] = np.sort(generators[i])
     return shortest
 
 
-def _all_needed(columns: NDArray[np.uint64], closure: NDArray[np.int64]) -> bool:
-    """Say whether without any one item more rows would be left: then no part generates the rows."""
+def _shortest_by_hand(
+    columns: NDArray[np.uint64], closure: NDArray[np.int64], generator: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Find what the kernel finds, in Python; a fact is a whole number with a bit for each item."""
     rows = columns[closure]  # (length, n_words)
-    for j in range(len(closure)):
-        others = np.bitwise_and.reduce(np.delete(rows, j, axis=0), axis=0)
-        if not (others & ~rows[j]).any():
+    needed = _needed(rows)
+    n_needed, free = int(needed.sum()), np.flatnonzero(~needed)
+    base = np.bitwise_and.reduce(rows[needed], axis=0)  # all rows if there are none
+    outside = ~np.bitwise_and.reduce(rows, axis=0)
+    rows = rows[free]
+    facts: list[int] = []
+    budget = [_MAX_NODES]
+    for size in range(len(generator) - n_needed + 1):
+        while (chosen := _first_hitting(facts, len(free), size, budget)) is not None:
+            if len(facts) == _MAX_FACTS or budget[0] <= 0:
+                return np.sort(generator)
+            extra = np.bitwise_and.reduce(rows[chosen], axis=0, initial=_ALL) & base & outside
+            if not extra.any():
+                needed[free[chosen]] = True
+                return closure[needed]
+            facts.append(_telling_fact(rows, extra))
+        if budget[0] <= 0:
+            break
+    return np.sort(generator)
+
+
+def _needed(rows: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """Say which items no generator can do without: without them more rows would be left."""
+    others = np.full_like(rows, _ALL)  # all items but one
+    np.bitwise_and.accumulate(rows[:-1], axis=0, out=others[1:])
+    others[:-1] &= np.bitwise_and.accumulate(rows[:0:-1], axis=0)[::-1]
+    return np.asarray((others & ~rows).any(axis=1))
+
+
+def _telling_fact(rows: NDArray[np.uint64], extra: NDArray[np.uint64]) -> int:
+    """Return which items lack one of the rows `extra`: of the first few, one that few lack."""
+    best = -1
+    seen = 0
+    for w in np.flatnonzero(extra).tolist():
+        bits, values = int(extra[w]), rows[:, w].tolist()
+        while bits and seen < _PEEK:
+            bit = bits & -bits
+            bits ^= bit
+            seen += 1
+            lacking = sum(1 << j for j, value in enumerate(values) if not value & bit)
+            if best < 0 or lacking.bit_count() < best.bit_count():
+                best = lacking
+        if seen == _PEEK:
+            break
+    return best
+
+
+def _first_hitting(
+    facts: Sequence[int], n_items: int, size: int, budget: list[int]
+) -> list[int] | None:
+    """Return the lexicographically first `size` positions that hit all facts; None without any."""
+
+    def can_hit(unhit: Sequence[int], first: int, depth: int) -> bool:
+        if not unhit:
+            return True
+        if depth == 0 or budget[0] <= 0:
             return False
-    return True
+        budget[0] -= 1
+        # Branch on the fact with the fewest candidates: one of them must be chosen.
+        candidates = min((fact >> first for fact in unhit), key=int.bit_count) << first
+        return any(
+            can_hit([fact for fact in unhit if not fact >> j & 1], first, depth - 1)
+            for j in _bits(candidates)
+        )
+
+    chosen: list[int] = []
+    unhit = list(facts)
+    while len(chosen) < size:
+        for j in range(chosen[-1] + 1 if chosen else 0, n_items):
+            left = [fact for fact in unhit if not fact >> j & 1]
+            if can_hit(left, j + 1, size - len(chosen) - 1):
+                chosen.append(j)
+                unhit = left
+                break
+        else:
+            return None
+    return None if unhit else chosen
 
 
 def all_shortest_generators(

@@ -1,4 +1,4 @@
-"""Checks that the tests of association share: shapes and ranges of counts, at the border."""
+"""What the tests of association share: checks of counts at the border, and one formula."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ __all__ = [
     "check_alternative",
     "check_two_sided",
     "check_variance",
+    "fitted_cell",
 ]
 
 LN10 = float(np.log(10.0))
@@ -120,3 +121,31 @@ def _whole(values: NDArray[Any], name: str) -> NDArray[np.int64]:
     if not np.isfinite(values).all() or (values != np.floor(values)).any():
         raise InputError(f"{name} must hold whole numbers; found {_first_odd(values)}.")
     return values.astype(np.int64)
+
+
+def fitted_cell(
+    row: NDArray[np.float64],
+    column: NDArray[np.float64],
+    n: NDArray[np.float64],
+    odds: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Return the first cell of the 2 x 2 table with these margins and this odds ratio.
+
+    The cell e solves e (n - row - column + e) = odds (row - e) (column - e). The discriminant is
+    written as a sum of terms that are not negative, and the root is taken in the form that adds,
+    so that no digits cancel.
+    """
+    rest = n - row - column
+    slope = rest + odds * (row + column)
+    root = np.sqrt(
+        rest**2
+        + 2 * odds * (row * (n - row) + column * (n - column))
+        + (odds * (row - column)) ** 2
+    )
+    # slope < 0 needs odds < 1, so that 1 - odds is safe to divide by.
+    negative = slope < 0
+    return np.where(
+        negative,
+        (root - slope) / (2 * np.where(negative, 1 - odds, 1.0)),
+        2 * odds * row * column / np.where(negative, 1.0, slope + root),
+    )

@@ -23,6 +23,8 @@ References
    of Case-Control Studies", IARC (1980), chapter 4.
 .. [2] A. Agresti, "A survey of exact inference for contingency tables", Statistical Science 7
    (1992) 131-153.
+.. [3] W. Hoeffding, "Probability inequalities for sums of bounded random variables", JASA 58 (1963)
+   13-30, Theorem 4.
 """
 
 from __future__ import annotations
@@ -33,7 +35,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .._jit import njit, njit_inline, njit_leaf
 from ._arrays import (
     LN10,
     as_cases,
@@ -42,14 +43,15 @@ from ._arrays import (
     check_alternative,
     check_two_sided,
 )
-from .cmh import CASES, SIZE, margins_matrix
-from .hypergeometric import MINLIKE_TOLERANCE, log_tails, point_pvalue_sum
+from .cmh import margins_matrix
+from .hypergeometric import MINLIKE_TOLERANCE, log_tails, no_likelier
 
 __all__ = [
     "extreme_tables",
     "log10_pvalue",
     "log_pvalue",
     "log_pvalue_and_mid",
+    "log_pvalue_ceiling",
     "minimum_log_pvalue",
     "minimum_log_pvalue_bound",
     "minimum_pvalue",
@@ -69,10 +71,6 @@ def sidedness(alternative: str, two_sided: str) -> int:
     if alternative == "two-sided":
         return CENTRAL if two_sided == "central" else MINLIKE
     return GREATER if alternative == "greater" else LESS
-
-
-# Rows of the tables of extremes: all carriers cases (or all cases carriers), and the other end.
-UP, DOWN = 0, 1
 
 
 def extreme_tables(
@@ -117,110 +115,6 @@ def _negative_log_extreme(n: int, n1: int) -> NDArray[np.float64]:
     x = np.arange(n, n1, -1, dtype=np.float64)  # r(x - 1) = r(x) (x - n1) / x, from r(n) = 1
     table[n1:n] = np.cumsum(-np.log((x - n1) / x))[::-1]
     return table
-
-
-@njit_inline
-def minimum_evidence_exact(
-    x: NDArray[np.int64], tables: NDArray[np.float64], offset: NDArray[np.int64], side: int
-) -> float:
-    """Return -log of the minimum p-value, at least 0."""
-    high = 0.0
-    low = 0.0
-    for k in range(x.shape[0]):
-        high += tables[UP, offset[k] + x[k]]
-        low += tables[DOWN, offset[k] + x[k]]
-    if side == GREATER:
-        return high
-    if side == LESS:
-        return low
-    larger = max(high, low)
-    if side == CENTRAL:
-        return max(0.0, larger - _LOG2)
-    gap = larger - min(high, low)  # minlike: the other end counts too if it is as unlikely
-    if larger == 0.0:
-        return 0.0
-    if gap <= MINLIKE_TOLERANCE:
-        return max(0.0, larger - math.log1p(math.exp(-gap)))
-    return larger
-
-
-@njit_leaf
-def minimum_evidence_bound_exact(
-    x: NDArray[np.int64],
-    margins: NDArray[np.float64],
-    tables: NDArray[np.float64],
-    offset: NDArray[np.int64],
-    side: int,
-) -> float:
-    """Return the largest `minimum_evidence_exact` that any x' <= x may have."""
-    high = 0.0
-    low = 0.0
-    for k in range(x.shape[0]):
-        n1 = int(margins[CASES, k])
-        n0 = int(margins[SIZE, k]) - n1
-        high += tables[UP, offset[k] + min(x[k], n1)]
-        low += tables[DOWN, offset[k] + min(x[k], n0)]
-    if side == GREATER:
-        return high
-    if side == LESS:
-        return low
-    if side == CENTRAL:
-        return max(0.0, max(high, low) - _LOG2)
-    return max(high, low)
-
-
-@njit
-def _log_pvalues_from_tails(
-    cases: NDArray[np.int64],
-    support: NDArray[np.int64],
-    margins: NDArray[np.float64],
-    side: int,
-    out: NDArray[np.float64],
-) -> None:
-    """Write log p and log mid-p of every pattern into the two rows of `out`."""
-    for i in range(cases.shape[0]):
-        lower, upper, point = log_tails(cases[i], support[i], margins)
-        for mid in range(2):
-            if mid:
-                lower += math.log1p(-0.5 * math.exp(point - lower))
-                upper += math.log1p(-0.5 * math.exp(point - upper))
-            if side == GREATER:
-                out[mid, i] = upper
-            elif side == LESS:
-                out[mid, i] = lower
-            else:
-                out[mid, i] = min(0.0, _LOG2 + min(lower, upper))
-
-
-@njit
-def _log_pvalues_minlike(
-    cases: NDArray[np.int64],
-    support: NDArray[np.int64],
-    margins: NDArray[np.float64],
-    out: NDArray[np.float64],
-) -> None:
-    """Write log p and log mid-p of every pattern into the two rows of `out`."""
-    for i in range(cases.shape[0]):
-        total, tied = point_pvalue_sum(cases[i], support[i], margins)
-        out[0, i] = total
-        out[1, i] = total + math.log1p(-0.5 * math.exp(tied - total))
-
-
-@njit
-def _minimum_evidences(
-    support: NDArray[np.int64],
-    margins: NDArray[np.float64],
-    tables: NDArray[np.float64],
-    offset: NDArray[np.int64],
-    side: int,
-    bound: bool,
-    out: NDArray[np.float64],
-) -> None:
-    for i in range(support.shape[0]):
-        if bound:
-            out[i] = minimum_evidence_bound_exact(support[i], margins, tables, offset, side)
-        else:
-            out[i] = minimum_evidence_exact(support[i], tables, offset, side)
 
 
 def log_pvalue(
@@ -315,18 +209,85 @@ def log_pvalue_and_mid(
     return both[0], both[1]
 
 
+def log_pvalue_ceiling(
+    support: ArrayLike,
+    cases: ArrayLike,
+    sizes: ArrayLike,
+    case_sizes: ArrayLike,
+    *,
+    alternative: str = "two-sided",
+    two_sided: str = "central",
+) -> NDArray[np.float64]:
+    r"""Return an upper bound of `log_pvalue` in closed form, to settle clear cases fast.
+
+    Parameters
+    ----------
+    support, cases, sizes, case_sizes, alternative, two_sided
+        As in `log_pvalue`.
+
+    Returns
+    -------
+    ndarray of float64, shape (...)
+        At least `log_pvalue`; 0 where the bound says nothing, and always for "minlike".
+
+    Raises
+    ------
+    InputError
+        As in `log_pvalue`.
+
+    Notes
+    -----
+    Markov's inequality for exp(theta A) bounds the tail from a on by
+    :math:`e^{-\theta a} \prod_k E e^{\theta A_k}`, whatever theta; and the moment generating
+    function of a hypergeometric variable is at most that of the binomial one with its draws and
+    its mean [3]_, which may be x_k draws of the share of cases or n1_k draws of that of carriers.
+    """
+    side = sidedness(alternative, two_sided)
+    n, n1 = as_margins(sizes, case_sizes)
+    x = as_support(support, n)
+    a = as_cases(cases, x, n, n1)
+    n = np.maximum(n, 1.0)
+    n_draws = np.minimum(x, n1)
+    share = np.where(x <= n1, n1, x) / n
+    mean = (n_draws * share).sum(axis=-1)
+    # The log odds of a success among all draws, against those expected; any theta will do.
+    most = np.maximum(n_draws.sum(axis=-1), 1.0)
+    found, expected = np.clip(a, 0.5, most - 0.5), np.clip(mean, 1e-9 * most, (1 - 1e-9) * most)
+    theta = np.log(found * (most - expected)) - np.log((most - found) * expected)
+    log_mgf = (n_draws * np.log1p(share * np.expm1(theta)[..., None])).sum(axis=-1)
+    bound = np.where((a - mean) * theta > 0.0, log_mgf - theta * a, 0.0)
+    if side == MINLIKE:
+        return np.zeros_like(bound)
+    if side == CENTRAL:
+        bound = bound + _LOG2
+    else:
+        bound = np.where(theta > 0.0 if side == GREATER else theta < 0.0, bound, 0.0)
+    return np.minimum(bound, 0.0)
+
+
 def _both_log_pvalues(
     cases: NDArray[np.int64], support: NDArray[np.int64], margins: NDArray[np.float64], side: int
 ) -> NDArray[np.float64]:
-    """Return log p and log mid-p, shape (2, ...); kernels of their own, so that one compiles."""
-    out = np.empty((2, cases.size), dtype=np.float64)
+    """Return log p and log mid-p, shape (2, ...)."""
     flat = np.ascontiguousarray(support.reshape(-1, support.shape[-1]))
     a = np.array(cases, dtype=np.int64).reshape(-1)
     if side == MINLIKE:
-        _log_pvalues_minlike(a, flat, margins, out)
+        total, tied = no_likelier(a, flat, margins)
+        both = np.stack([total, _without_half(total, tied)])
     else:
-        _log_pvalues_from_tails(a, flat, margins, side, out)
-    return out.reshape(2, *support.shape[:-1])
+        lower, upper, point = log_tails(a, flat, margins)
+        lowers = np.stack([lower, _without_half(lower, point)])
+        uppers = np.stack([upper, _without_half(upper, point)])
+        if side == CENTRAL:
+            both = np.minimum(0.0, _LOG2 + np.minimum(lowers, uppers))
+        else:
+            both = uppers if side == GREATER else lowers
+    return both.reshape(2, *support.shape[:-1])
+
+
+def _without_half(log_sum: NDArray[np.float64], log_part: NDArray[np.float64]) -> Any:
+    """Return the log of a sum less half of a part of it."""
+    return log_sum + np.log1p(-0.5 * np.exp(log_part - log_sum))
 
 
 def pvalue(*args: Any, **kwargs: Any) -> NDArray[np.float64]:
@@ -382,12 +343,26 @@ def _attainable(
     side = sidedness(alternative, two_sided)
     n, n1 = as_margins(sizes, case_sizes)
     x = as_support(support, n)
-    flat = np.ascontiguousarray(x.reshape(-1, len(n)))
-    out = np.empty(len(flat), dtype=np.float64)
-    margins = margins_matrix(n, n1, "mantel-haenszel")
     tables, offset = extreme_tables(n, n1)
-    _minimum_evidences(flat, margins, tables, offset, side, bound, out)
-    return -out.reshape(x.shape[:-1])
+    # A bound over all x' <= x: r_k falls up to n1_k and rises beyond, l_k up to n0_k.
+    tops = (n1.astype(np.int64), (n - n1).astype(np.int64))
+    up, down = (
+        table[offset + (np.minimum(x, top) if bound else x)].sum(axis=-1)
+        for table, top in zip(tables, tops, strict=True)
+    )
+    if side in (GREATER, LESS):
+        evidence = up if side == GREATER else down
+    else:
+        evidence = np.maximum(up, down)
+    if side == CENTRAL:
+        evidence = np.maximum(0.0, evidence - _LOG2)
+    elif side == MINLIKE and not bound:
+        # The other end counts too if it is as unlikely.
+        gap = evidence - np.minimum(up, down)
+        both = (gap <= MINLIKE_TOLERANCE) & (evidence > 0.0)
+        less = np.maximum(0.0, evidence - np.log1p(np.exp(-gap)))
+        evidence = np.where(both, less, evidence)
+    return np.asarray(-evidence, dtype=np.float64)
 
 
 def minimum_log_pvalue(

@@ -25,6 +25,8 @@ from scipy.special import chdtrc, ndtri
 from sigmine._checks import open_unit
 from sigmine.exceptions import InputError, InputTypeError
 
+from ._arrays import fitted_cell
+
 __all__ = [
     "BreslowDayResult",
     "breslow_day",
@@ -261,29 +263,6 @@ def pooled_odds_ratio_interval(tables: ArrayLike, level: float = 0.95) -> tuple[
     return np.asarray(np.exp(log_odds - width)), np.asarray(np.exp(log_odds + width))
 
 
-def _fitted_cell(row: Floats, column: Floats, n: Floats, odds: Floats) -> Floats:
-    """Return the first cell of the 2 x 2 table with these margins and this odds ratio.
-
-    The cell e solves e (n - row - column + e) = odds (row - e) (column - e). The discriminant is
-    written as a sum of terms that are not negative, and the root is taken in the form that adds,
-    so that no digits cancel.
-    """
-    rest = n - row - column
-    slope = rest + odds * (row + column)
-    root = np.sqrt(
-        rest**2
-        + 2 * odds * (row * (n - row) + column * (n - column))
-        + (odds * (row - column)) ** 2
-    )
-    # slope < 0 needs odds < 1, so that 1 - odds is safe to divide by.
-    negative = slope < 0
-    return np.where(
-        negative,
-        (root - slope) / (2 * np.where(negative, 1 - odds, 1.0)),
-        2 * odds * row * column / np.where(negative, 1.0, slope + root),
-    )
-
-
 def breslow_day(tables: ArrayLike, tarone: bool = True) -> BreslowDayResult:
     r"""Test whether one odds ratio describes all strata (Breslow and Day).
 
@@ -346,12 +325,12 @@ def breslow_day(tables: ArrayLike, tarone: bool = True) -> BreslowDayResult:
     a, b, c, d, n = _cells(counts)
     carriers, others, cases, controls = a + b, c + d, a + c, b + d
     # Each expected cell by its own root, so that none is a difference of two near numbers.
-    expected = _fitted_cell(carriers, cases, n, odds)
+    expected = fitted_cell(carriers, cases, n, odds)
     precision = (
         1 / expected
-        + 1 / _fitted_cell(carriers, controls, n, 1 / odds)
-        + 1 / _fitted_cell(others, cases, n, 1 / odds)
-        + 1 / _fitted_cell(others, controls, n, odds)
+        + 1 / fitted_cell(carriers, controls, n, 1 / odds)
+        + 1 / fitted_cell(others, cases, n, 1 / odds)
+        + 1 / fitted_cell(others, controls, n, odds)
     )
     deviation = np.where(used, a - expected, 0.0)
     statistic = (deviation**2 * precision).sum(axis=-1)

@@ -4,8 +4,9 @@ The search compares evidence, never p-values: the asymptotic test's evidence is 
 the direction of the alternative), the exact test's is -log p. So the inner loops need neither an
 incomplete gamma function nor a logarithm; thresholds are converted once, outside.
 
-Kernels choose the test by a small integer (the first of `EvidenceTables.choice`), because numba
-does not cache kernels that take functions as arguments.
+They need no formula either. Whatever is asked of a row set is a sum over strata of a function of
+the carriers there; those functions are tabulated here, and `sigmine.association.scores` knows what
+the sums mean.
 """
 
 from __future__ import annotations
@@ -17,27 +18,33 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtri, ndtri_exp
 
-from .._jit import njit, njit_inline, njit_leaf
 from ..settings import SearchSettings
 from . import cmh, cmh_exact
-from .hypergeometric import plain_tails
+from .hypergeometric import MINLIKE_TOLERANCE
+from .scores import (
+    ASYMPTOTIC,
+    DOWN,
+    DOWN_BOUND,
+    DOWN_CORNER,
+    EXACT,
+    HIGHEST,
+    LOWEST,
+    MEAN,
+    N_COLUMNS,
+    UP,
+    UP_BOUND,
+    UP_CORNER,
+    VARIANCE,
+)
 
 __all__ = [
-    "ASYMPTOTIC",
-    "EXACT",
     "EvidenceTables",
     "build_tables",
     "evidence_of_log_pvalue",
     "log_pvalue_of_evidence",
-    "may_be_below",
-    "minimum_evidence",
-    "minimum_evidence_bound",
     "minimum_evidences",
     "root_of_log_pvalue",
 ]
-
-ASYMPTOTIC, EXACT = 0, 1
-KIND, SIDE, EXCESS, DEFICIT = 0, 1, 2, 3  # entries of EvidenceTables.choice
 
 
 class EvidenceTables(NamedTuple):
@@ -48,24 +55,29 @@ class EvidenceTables(NamedTuple):
     choice : ndarray of int64, shape (4,)
         Kind of test (`ASYMPTOTIC` or `EXACT`), how its p-value is put together (code of
         `cmh_exact`), and whether an excess, and a deficit, of cases counts as evidence.
-    margins : ndarray of float64, shape (4, n_strata)
-        n_k, n1_k, g_k, c_k: see `cmh.margins_matrix`.
-    extremes : ndarray of float64, shape (2, sum of n_k + 1)
-        -log r_k(x) and -log l_k(x): see `cmh_exact.extreme_tables`.
+    parts : ndarray of float64, shape (8 * (n_rows + n_strata),)
+        A line of `N_COLUMNS` numbers (one cache line) for every stratum k and every
+        x = 0, ..., n_k, strata one behind the other. Exact test: -log r_k(x), -log l_k(x), the same
+        at min(x, n1_k) and min(x, n0_k). Asymptotic test: how far the number of cases may lie above
+        and below its mean, and f_k^2 / v_k of both sides. Then mean, largest and smallest number
+        of cases, and variance.
+    corners : ndarray of float64
+        Of the asymptotic test, in the same lines: f, v, v / f of the excess, then of the deficit
+        (see `cmh.maximum_statistic_bound`). Of no use, and short, for the exact test.
     offset : ndarray of int64, shape (n_strata,)
-        Where stratum k starts in those.
+        The line where stratum k starts.
     """
 
     choice: NDArray[np.int64]
-    margins: NDArray[np.float64]
-    extremes: NDArray[np.float64]
+    parts: NDArray[np.float64]
+    corners: NDArray[np.float64]
     offset: NDArray[np.int64]
 
 
 def build_tables(
     sizes: ArrayLike, case_sizes: ArrayLike, settings: SearchSettings
 ) -> EvidenceTables:
-    """Prepare the look-up tables of a test for given strata.
+    """Tabulate a test for given strata.
 
     Parameters
     ----------
@@ -77,15 +89,44 @@ def build_tables(
     Returns
     -------
     EvidenceTables
-        The exact test's tables hold 2 (n + K) numbers; the asymptotic test leaves them empty.
+        64 bytes a row and stratum for the exact test, twice that for the asymptotic one.
     """
     n = np.ascontiguousarray(sizes, dtype=np.float64)
     n1 = np.ascontiguousarray(case_sizes, dtype=np.float64)
     exact = settings.method == "exact"
+    lengths = n.astype(np.int64) + 1
+    offset = np.cumsum(lengths) - lengths
+    stratum = np.repeat(np.arange(len(n)), lengths)
+    x = (np.arange(int(lengths.sum())) - offset[stratum]).astype(np.float64)
+    size, cases = n[stratum], n1[stratum]
+    controls = size - cases
+    share, spread = cases / size, cmh.spread(n, n1, settings.variance)[stratum]
+    parts = np.zeros((len(x), N_COLUMNS), dtype=np.float64)
+    parts[:, MEAN] = share * x
+    parts[:, HIGHEST] = np.minimum(x, cases)
+    parts[:, LOWEST] = np.maximum(0.0, x - controls)
+    parts[:, VARIANCE] = spread * x * (1.0 - x / size)
+    corners = np.zeros((1 if exact else len(x), N_COLUMNS), dtype=np.float64)
     if exact:
-        extremes, offset = cmh_exact.extreme_tables(n, n1)
+        extremes, _ = cmh_exact.extreme_tables(n, n1)
+        base = offset[stratum]
+        parts[:, UP], parts[:, DOWN] = extremes
+        parts[:, UP_BOUND] = extremes[0, base + np.minimum(x, cases).astype(np.int64)]
+        parts[:, DOWN_BOUND] = extremes[1, base + np.minimum(x, controls).astype(np.int64)]
     else:
-        extremes, offset = np.zeros((2, 1)), np.zeros(len(n), dtype=np.int64)
+        parts[:, UP] = parts[:, HIGHEST] - parts[:, MEAN]
+        parts[:, DOWN] = parts[:, MEAN] - parts[:, LOWEST]
+        for column, corner, room, weight in (
+            (UP_BOUND, UP_CORNER, cases, 1.0 - share),
+            (DOWN_BOUND, DOWN_CORNER, controls, share),
+        ):
+            m = np.minimum(x, room)
+            f, v = weight * m, spread * m * (1.0 - m / size)
+            counts = (f > 0.0) & (v > 0.0)  # otherwise the stratum cannot raise this side
+            corners[:, corner] = np.where(counts, f, 0.0)
+            corners[:, corner + 1] = np.where(counts, v, 0.0)
+            corners[:, corner + 2] = np.divide(v, f, out=np.zeros_like(f), where=counts)
+            parts[:, column] = np.divide(f * f, v, out=np.zeros_like(f), where=counts)
     choice = (
         EXACT if exact else ASYMPTOTIC,
         cmh_exact.sidedness(settings.alternative, settings.two_sided),
@@ -94,80 +135,18 @@ def build_tables(
     )
     return EvidenceTables(
         choice=np.array(choice, dtype=np.int64),
-        margins=cmh.margins_matrix(n, n1, settings.variance),
-        extremes=extremes,
-        offset=offset,
+        parts=parts.reshape(-1),
+        corners=corners.reshape(-1),
+        offset=offset.astype(np.int64),
     )
-
-
-@njit_inline
-def minimum_evidence(
-    x: NDArray[np.int64],
-    choice: NDArray[np.int64],
-    margins: NDArray[np.float64],
-    extremes: NDArray[np.float64],
-    offset: NDArray[np.int64],
-) -> float:
-    """Return the evidence of the smallest p-value that the margins x can attain."""
-    if choice[KIND] == ASYMPTOTIC:
-        return cmh.maximum_statistic(x, margins, choice[EXCESS], choice[DEFICIT])
-    return cmh_exact.minimum_evidence_exact(x, extremes, offset, choice[SIDE])
-
-
-@njit_leaf
-def minimum_evidence_bound(
-    x: NDArray[np.int64],
-    choice: NDArray[np.int64],
-    margins: NDArray[np.float64],
-    extremes: NDArray[np.float64],
-    offset: NDArray[np.int64],
-    cut: float,
-    scratch: NDArray[np.float64],
-) -> float:
-    """Return the largest `minimum_evidence` over all x' <= x, or anything between that and `cut`.
-
-    A return value below `cut` proves that no superset reaches `cut`. `scratch`: (3, n_strata).
-    """
-    if choice[KIND] == ASYMPTOTIC:
-        return cmh.maximum_statistic_bound(
-            x, margins, choice[EXCESS], choice[DEFICIT], cut, scratch
-        )
-    return cmh_exact.minimum_evidence_bound_exact(x, margins, extremes, offset, choice[SIDE])
-
-
-@njit
-def _minimum_evidences(
-    support: NDArray[np.int64],
-    choice: NDArray[np.int64],
-    margins: NDArray[np.float64],
-    extremes: NDArray[np.float64],
-    offset: NDArray[np.int64],
-    out: NDArray[np.float64],
-) -> None:
-    for i in range(support.shape[0]):
-        out[i] = minimum_evidence(support[i], choice, margins, extremes, offset)
-
-
-@njit
-def _minimum_evidence_bounds(
-    support: NDArray[np.int64],
-    choice: NDArray[np.int64],
-    margins: NDArray[np.float64],
-    extremes: NDArray[np.float64],
-    offset: NDArray[np.int64],
-    out: NDArray[np.float64],
-) -> None:
-    scratch = np.empty((3, margins.shape[1]), dtype=np.float64)
-    for i in range(support.shape[0]):
-        out[i] = minimum_evidence_bound(
-            support[i], choice, margins, extremes, offset, -1.0, scratch
-        )
 
 
 def minimum_evidences(
     support: NDArray[np.int64], tables: EvidenceTables, *, bound: bool = False
 ) -> NDArray[np.float64]:
     """Return the evidence of the smallest p-value that each row of margins can attain.
+
+    By numpy, for the few row sets that are not met by a kernel of the search.
 
     Parameters
     ----------
@@ -183,103 +162,46 @@ def minimum_evidences(
     ndarray of float64, shape (n_patterns,)
         At least 0.
     """
-    out = np.empty(len(support), dtype=np.float64)
-    kernel = _minimum_evidence_bounds if bound else _minimum_evidences
-    kernel(np.ascontiguousarray(support), *tables, out)
-    return out
+    lines = tables.offset + support
+    parts = tables.parts.reshape(-1, N_COLUMNS)[lines]
+    kind, side, excess, deficit = tables.choice.tolist()
+    if kind == ASYMPTOTIC:
+        if bound:
+            return _largest_corner(tables.corners.reshape(-1, N_COLUMNS)[lines], excess, deficit)
+        best = np.zeros(len(support), dtype=np.float64)
+        variance = parts[:, :, VARIANCE].sum(axis=1)
+        for wanted, column in ((excess, UP), (deficit, DOWN)):
+            if wanted:
+                np.maximum(best, parts[:, :, column].sum(axis=1) ** 2, out=best)
+        return np.asarray(np.divide(best, variance, out=np.zeros_like(best), where=variance > 0.0))
+    up, down = (
+        parts[:, :, c].sum(axis=1) for c in ((UP_BOUND, DOWN_BOUND) if bound else (UP, DOWN))
+    )
+    larger = np.maximum(up, down)
+    if side == cmh_exact.GREATER:
+        return np.asarray(up, dtype=np.float64)
+    if side == cmh_exact.LESS:
+        return np.asarray(down, dtype=np.float64)
+    if side == cmh_exact.CENTRAL:
+        return np.asarray(np.maximum(0.0, larger - math.log(2.0)))
+    gap = larger - np.minimum(up, down)
+    both = np.maximum(0.0, larger - np.log1p(np.exp(-gap)))
+    ties = (gap <= MINLIKE_TOLERANCE) & (larger > 0.0) & (not bound)
+    return np.asarray(np.where(ties, both, larger))
 
 
-@njit
-def _below_asymptotic(
-    support: NDArray[np.int64],
-    cases: NDArray[np.int64],
-    choice: NDArray[np.int64],
-    margins: NDArray[np.float64],
-    root: float,
-    out: NDArray[np.bool_],
-) -> None:
-    for i in range(cases.shape[0]):
-        mean, variance = cmh.null_moments(support[i], margins)
-        if variance <= 0.0:
-            out[i] = False
+def _largest_corner(corners: NDArray[np.float64], excess: int, deficit: int) -> NDArray[np.float64]:
+    """Return the maximum over prefixes, by ascending v / f, of (sum f)^2 / sum v."""
+    best = np.zeros(len(corners), dtype=np.float64)
+    for wanted, corner in ((excess, UP_CORNER), (deficit, DOWN_CORNER)):
+        if not wanted:
             continue
-        z = (cases[i] - mean) / math.sqrt(variance)
-        if choice[EXCESS] and choice[DEFICIT]:
-            z = abs(z)
-        elif choice[DEFICIT]:
-            z = -z
-        out[i] = z >= root
-
-
-@njit
-def _below_exact(
-    support: NDArray[np.int64],
-    cases: NDArray[np.int64],
-    choice: NDArray[np.int64],
-    margins: NDArray[np.float64],
-    extremes: NDArray[np.float64],
-    offset: NDArray[np.int64],
-    threshold: float,
-    out: NDArray[np.bool_],
-) -> None:
-    longest = 2
-    for k in range(margins.shape[1]):
-        longest += int(margins[cmh.SIZE, k])
-    work = np.empty((3, longest), dtype=np.float64)
-    side = choice[SIDE]
-    for i in range(cases.shape[0]):
-        below, above = plain_tails(
-            cases[i], support[i], margins, extremes, offset, work[0], work[1], work[2]
-        )
-        p = min(below, above)  # minlike: at least the tail that starts at a
-        if side == cmh_exact.CENTRAL:
-            p *= 2.0
-        elif side == cmh_exact.GREATER:
-            p = above
-        elif side == cmh_exact.LESS:
-            p = below
-        out[i] = p <= threshold
-
-
-def may_be_below(
-    support: NDArray[np.int64],
-    cases: NDArray[np.int64],
-    tables: EvidenceTables,
-    log_threshold: float,
-    settings: SearchSettings,
-) -> NDArray[np.bool_]:
-    """Pick out, fast, every pattern whose p-value is at most a threshold, and hardly any other.
-
-    Parameters
-    ----------
-    support : ndarray of int64, shape (n_patterns, n_strata)
-        Carriers by stratum.
-    cases : ndarray of int64, shape (n_patterns,)
-        Carriers that are cases.
-    tables : EvidenceTables
-        The test.
-    log_threshold : float
-        Log p-value.
-    settings : SearchSettings
-        The alternative.
-
-    Returns
-    -------
-    ndarray of bool, shape (n_patterns,)
-        True for every pattern with a p-value up to the threshold; those slightly above it, and for
-        "minlike" up to twice as high, may be True as well.
-    """
-    out = np.empty(len(cases), dtype=np.bool_)
-    choice, margins, extremes, offset = tables
-    if choice[KIND] == ASYMPTOTIC:
-        root = float(root_of_log_pvalue(min(log_threshold, 0.0), settings.alternative))
-        root -= 1e-9 * max(1.0, abs(root))
-        _below_asymptotic(support, cases, choice, margins, root, out)
-        return out
-    # The absolute error of the tails is far below 1e-15, so what matters is always let through.
-    threshold = math.exp(log_threshold) * (1.0 + 1e-6) + 1e-15
-    _below_exact(support, cases, choice, margins, extremes, offset, threshold, out)
-    return out
+        order = np.argsort(corners[:, :, corner + 2], axis=1, kind="stable")
+        f = np.cumsum(np.take_along_axis(corners[:, :, corner], order, axis=1), axis=1)
+        v = np.cumsum(np.take_along_axis(corners[:, :, corner + 1], order, axis=1), axis=1)
+        values = np.divide(f * f, v, out=np.zeros_like(f), where=v > 0.0)
+        np.maximum(best, values.max(axis=1, initial=0.0), out=best)
+    return best
 
 
 def log_pvalue_of_evidence(

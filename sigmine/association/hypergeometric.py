@@ -14,11 +14,17 @@ out with the same relative accuracy as one of 0.3.
 The point probability at the centre of each law uses Loader's saddle-point expansion [1]_, whose
 relative error is near machine precision for any n; the others follow by ratios.
 
+Everything works on many patterns at once. Tilts and point probabilities are left to numpy, a block
+of patterns at a time; only the convolution, whose loops have a length of their own for each
+pattern, is a kernel, and a small one: it has to be compiled before the first result.
+
 References
 ----------
 .. [1] C. Loader, "Fast and accurate computation of binomial probabilities" (2000).
 .. [2] J. Cornfield, "A statistical problem arising from retrospective studies", Proc. Third
    Berkeley Symposium 4 (1956) 135-148: the mean of the tilted law to first order.
+.. [3] J. N. Darroch, "On the distribution of the number of successes in independent trials", Ann.
+   Math. Statist. 35 (1964) 1317-1321.
 """
 
 from __future__ import annotations
@@ -28,432 +34,373 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from .._jit import njit, njit_leaf
+from .._jit import njit_leaf
+from ._arrays import fitted_cell
 from .cmh import CASES, SIZE
 
-__all__ = ["log_point", "log_tails", "plain_tails", "point_pvalue_sum", "tilted_sum"]
+__all__ = ["find_tilts", "log_point", "log_tails", "no_likelier"]
+
+Floats = NDArray[np.float64]
+Counts = NDArray[np.int64]
 
 _NEGLIGIBLE = 1e-20  # of the peak of a tilted law: what lies below cannot change a digit
 _TILT_LIMIT = 80.0  # |log odds|; beyond it the law is a point for any table that fits in memory
-_LOG_2PI = math.log(2.0 * math.pi)
+_NEWTON_STEPS, _MOST_STEPS = 12, 40  # then bisection: 28 halvings of 160 leave nothing to find
+_BLOCK_CELLS = 2**16  # patterns times strata that numpy works on at a time: bounds the memory
+JOINT, LAW, SUM = 0, 1, 2  # rows of the work space of the convolution
+_HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
+# log n! - log(sqrt(2 pi n) (n / e)^n) for n below 16; that of 0 is with 1 in place of n.
+_STIRLING_ERRORS = np.array(
+    [-_HALF_LOG_2PI]
+    + [math.lgamma(n + 1.0) - (n + 0.5) * math.log(n) + n - _HALF_LOG_2PI for n in range(1, 16)]
+)
 MINLIKE_TOLERANCE = 1e-7  # relative; R and scipy call outcomes within it equally likely
 
 
-@njit_leaf
-def _stirling_error(n: float) -> float:
-    """Return log n! - log(sqrt(2 pi n) (n/e)^n)."""
-    if n < 16.0:
-        return math.lgamma(n + 1.0) - (n + 0.5) * math.log(n) + n - 0.5 * _LOG_2PI
-    square = n * n
-    return (
-        1.0 / 12.0
-        - (1.0 / 360.0 - (1.0 / 1260.0 - (1.0 / 1680.0 - 1.0 / 1188.0 / square) / square) / square)
-        / square
-    ) / n
+def _stirling_error(n: Floats) -> Floats:
+    """Return log n! - log(sqrt(2 pi m) (n / e)^n) with m = max(n, 1), for whole n."""
+    small = _STIRLING_ERRORS[np.minimum(n, 15.0).astype(np.int64)]
+    inverse = 1.0 / np.maximum(n, 16.0)
+    square = inverse * inverse
+    series = 1.0 / 1680.0 - square / 1188.0
+    for coefficient in (1.0 / 1260.0, 1.0 / 360.0, 1.0 / 12.0):
+        series = coefficient - square * series
+    return np.where(n < 16.0, small, inverse * series)
+
+
+def _deviance(count: Floats, expected: Floats) -> Floats:
+    """Return x log(x / e) + e - x without cancellation when x is near e; e may be 0 where x is."""
+    gap = count - expected
+    ratio = np.divide(gap, expected, out=np.zeros_like(gap), where=count > 0.0)
+    return count * np.log1p(ratio) - gap
+
+
+def log_point(j: Floats, draws: Floats, cases: Floats, size: Floats) -> Floats:
+    """Return log P(j cases among `draws` rows drawn from `size` rows with `cases` cases).
+
+    Parameters
+    ----------
+    j, draws, cases, size : ndarray of float64, shapes that broadcast
+        Whole numbers, j attainable with these margins, size at least 1.
+
+    Returns
+    -------
+    ndarray of float64
+        With an absolute error of about 1e-16 times the distance of j from its mean.
+    """
+    controls, rest = size - cases, size - draws
+    cells = (j, draws - j, cases - j, controls - draws + j)
+    margins = ((cases, draws), (controls, draws), (cases, rest), (controls, rest))
+    # A product of factorials of the margins over one of the cells. Each log n! is split into
+    # n log e - e + deviance + half a logarithm + Stirling's error; the first two cancel.
+    log_p = _stirling_error(cases) + _stirling_error(controls) - _stirling_error(size)
+    log_p = log_p + _stirling_error(draws) + _stirling_error(rest) - _HALF_LOG_2PI
+    ratio = 1.0 / size
+    for margin, cell in zip((cases, controls, draws, rest), cells, strict=True):
+        ratio = ratio * (np.maximum(margin, 1.0) / np.maximum(cell, 1.0))
+    for cell, (row, column) in zip(cells, margins, strict=True):
+        log_p = log_p - _stirling_error(cell) - _deviance(cell, row * column / size)
+    return np.asarray(log_p + 0.5 * np.log(ratio), dtype=np.float64)
+
+
+def _spread(mean: Floats, draws: Floats, cases: Floats, size: Floats) -> Floats:
+    """Return the inverse of the sum of the reciprocals of the four cells: about the variance."""
+    first = mean * (draws - mean)
+    second = (cases - mean) * (size - cases - draws + mean)
+    scale = draws * second + (size - draws) * first
+    return np.divide(first * second, scale, out=np.zeros_like(mean), where=scale > 0.0)
+
+
+def find_tilts(target: Floats, support: Counts, margins: Floats) -> Floats:
+    """Return theta such that the tilted mean of A is roughly `target`; any value is correct.
+
+    The mean of a tilted law is, to first order, the cell of the 2x2 table with its margins and the
+    odds ratio e^theta [2]_. Newton's method, and bisection where it leaves its bracket.
+
+    Parameters
+    ----------
+    target : ndarray of float64, shape (n_patterns,)
+        Between the ends of the range of A.
+    support : ndarray of int64, shape (n_patterns, n_strata)
+        Carriers by stratum.
+    margins : ndarray of float64, shape (4, n_strata)
+        As from `cmh.margins_matrix`.
+
+    Returns
+    -------
+    ndarray of float64, shape (n_patterns,)
+    """
+    size, cases = margins[SIZE], margins[CASES]
+    carriers, all_cases, rows = support.sum(axis=1), cases.sum(), size.sum()
+    # The log odds ratio of all strata together is a good start.
+    theta = np.log((target + 0.5) * (rows - all_cases - carriers + target + 0.5))
+    theta -= np.log((all_cases - target + 0.5) * (carriers - target + 0.5))
+    low, high = np.full_like(theta, -_TILT_LIMIT), np.full_like(theta, _TILT_LIMIT)
+    going = np.arange(len(theta))
+    for step in range(_MOST_STEPS):
+        draws, now = support[going].astype(np.float64), theta[going]
+        mean = fitted_cell(draws, cases, size, np.exp(now)[:, None])
+        slope = np.maximum(_spread(mean, draws, cases, size).sum(axis=1), 1e-300)
+        gap = target[going] - mean.sum(axis=1)
+        far = gap * gap > 0.01 * slope + 0.01  # it steers accuracy and does not enter the answer
+        if not far.any():
+            break
+        going, now, gap, slope = going[far], now[far], gap[far], slope[far]
+        low[going] = np.where(gap > 0.0, now, low[going])
+        high[going] = np.where(gap > 0.0, high[going], now)
+        new = now + gap / slope
+        halve = (new <= low[going]) | (new >= high[going]) | (step >= _NEWTON_STEPS)
+        theta[going] = np.where(halve, 0.5 * (low[going] + high[going]), new)
+    return np.asarray(theta, dtype=np.float64)
 
 
 @njit_leaf
-def _deviance(x: float, mean: float) -> float:
-    """Return x log(x / mean) + mean - x without cancellation when x is near mean."""
-    difference = x - mean
-    if abs(difference) < 0.1 * (x + mean):
-        ratio = difference / (x + mean)
-        total = difference * ratio
-        term = 2.0 * x * ratio
-        square = ratio * ratio
-        for j in range(1, 1000):
-            term *= square
-            new = total + term / (2 * j + 1)
-            if new == total:
-                return new
-            total = new
-        return total
-    return x * math.log(x / mean) + mean - x
+def _write_law(
+    start: int, draws: float, cases: float, size: float, odds: float, work: NDArray[np.float64]
+) -> tuple[int, int, float]:
+    """Write a tilted law, scaled to 1 at `start`, to ``work[LAW]``, its lowest value at place 0.
 
-
-@njit_leaf
-def _log_binomial_point(x: float, n: float, p: float) -> float:
-    """Return the log of a binomial point probability (Loader), 0 < p < 1."""
-    q = 1.0 - p
-    if x == 0.0:
-        return n * math.log1p(-p) if p < 0.5 else n * math.log(q)
-    if x == n:
-        return n * math.log(p) if p < 0.5 else n * math.log1p(-q)
-    core = (
-        _stirling_error(n)
-        - _stirling_error(x)
-        - _stirling_error(n - x)
-        - _deviance(x, n * p)
-        - _deviance(n - x, n * q)
-    )
-    return core - 0.5 * (_LOG_2PI + math.log(x) + math.log1p(-x / n))
-
-
-@njit_leaf
-def log_point(j: float, draws: float, cases: float, size: float) -> float:
-    """Return log P(j cases among `draws` rows drawn from `size` rows with `cases` cases)."""
-    if draws == 0.0 or draws == size or cases == 0.0 or cases == size:
-        return 0.0
-    p = draws / size
-    return (
-        _log_binomial_point(j, cases, p)
-        + _log_binomial_point(draws - j, size - cases, p)
-        - _log_binomial_point(draws, size, p)
-    )
-
-
-@njit_leaf
-def _tilted_mean(odds: float, draws: float, cases: float, size: float) -> float:
-    """Return Cornfield's approximation of the mean of the tilted hypergeometric law."""
-    if abs(odds - 1.0) < 1e-12:
-        return draws * cases / size
-    b = size - cases - draws + odds * (cases + draws)
-    c = odds * cases * draws
-    root = math.sqrt(max(0.0, b * b + 4.0 * (1.0 - odds) * c))
-    if b >= 0.0:
-        return 2.0 * c / (b + root)
-    return (root - b) / (2.0 * (1.0 - odds))
-
-
-@njit_leaf
-def find_tilt(
-    target: float,
-    x: NDArray[np.int64],
-    margins: NDArray[np.float64],
-) -> float:
-    """Return theta such that the tilted mean of A is roughly `target`; any value is correct."""
-    low, high = -_TILT_LIMIT, _TILT_LIMIT
-    for _ in range(14):  # to 0.01: the tilt steers accuracy, it does not enter the answer
-        theta = 0.5 * (low + high)
-        odds = math.exp(theta)
-        mean = 0.0
-        for k in range(x.shape[0]):
-            if 0 < x[k] < margins[SIZE, k]:
-                mean += _tilted_mean(odds, float(x[k]), margins[CASES, k], margins[SIZE, k])
-            elif x[k] > 0:
-                mean += margins[CASES, k]
-        if mean < target:
-            low = theta
-        else:
-            high = theta
-    return 0.5 * (low + high)
-
-
-@njit
-def _tilted_law(
-    draws: float, cases: float, size: float, theta: float
-) -> tuple[int, NDArray[np.float64], float]:
-    """Return (lowest value, normalised probabilities, log M) of one tilted law, cut when tiny."""
-    low = max(0.0, draws - (size - cases))
-    high = min(draws, cases)
-    odds = math.exp(theta)
-    start = min(max(math.floor(_tilted_mean(odds, draws, cases, size) + 0.5), low), high)
-    others = size - cases
-    width = int(high - low) + 1
-    values = np.empty(width, dtype=np.float64)
-    origin = int(start - low)
-    values[origin] = 1.0
-    peak = 1.0
-    last = origin
-    p = 1.0
-    j = start
+    Returns where it begins and ends, since what is negligible is cut off, and its sum.
+    """
+    spare = size - cases - draws  # controls less carriers
+    low = -spare if spare < 0.0 else 0.0
+    high = cases if cases < draws else draws
+    first = start - int(low)
+    last = first
+    work[LAW, first] = 1.0
+    total, peak, p = 1.0, 1.0, 1.0
+    j = float(start)
     while j < high:  # upwards by the ratio of neighbours
-        p *= odds * (cases - j) * (draws - j) / ((j + 1.0) * (others - draws + j + 1.0))
+        p *= odds * (cases - j) * (draws - j) / ((j + 1.0) * (spare + j + 1.0))
         j += 1.0
         last += 1
-        values[last] = p
+        work[LAW, last] = p
+        total += p
         if p > peak:
             peak = p
         elif p < _NEGLIGIBLE * peak:
             break
-    first = origin
     p = 1.0
-    j = start
+    j = float(start)
     while j > low:  # downwards
-        p *= j * (others - draws + j) / (odds * (cases - j + 1.0) * (draws - j + 1.0))
+        p *= j * (spare + j) / (odds * (cases - j + 1.0) * (draws - j + 1.0))
         j -= 1.0
         first -= 1
-        values[first] = p
+        work[LAW, first] = p
+        total += p
         if p > peak:
             peak = p
         elif p < _NEGLIGIBLE * peak:
             break
-    total = 0.0
-    for i in range(first, last + 1):
-        total += values[i]
-    law = np.empty(last + 1 - first, dtype=np.float64)
-    for i in range(law.shape[0]):
-        law[i] = values[first + i] / total
-    log_mgf = log_point(start, draws, cases, size) + theta * start + math.log(total)
-    return int(low) + first, law, log_mgf
-
-
-@njit
-def tilted_sum(
-    x: NDArray[np.int64],
-    margins: NDArray[np.float64],
-    theta: float,
-) -> tuple[int, NDArray[np.float64], float]:
-    """Return (lowest value, probabilities, sum of log M_k) of the tilted law of A."""
-    offset = 0
-    law = np.empty(1, dtype=np.float64)
-    law[0] = 1.0
-    log_mgf = 0.0
-    for k in range(x.shape[0]):
-        if x[k] == 0 or margins[CASES, k] == 0.0:
-            continue
-        if (
-            x[k] == margins[SIZE, k] or margins[CASES, k] == margins[SIZE, k]
-        ):  # no randomness in this stratum
-            fixed = margins[CASES, k] if x[k] == margins[SIZE, k] else float(x[k])
-            offset += int(fixed)
-            log_mgf += theta * fixed
-            continue
-        low, part, log_part = _tilted_law(float(x[k]), margins[CASES, k], margins[SIZE, k], theta)
-        offset += low
-        log_mgf += log_part
-        joined = np.zeros(law.shape[0] + part.shape[0] - 1, dtype=np.float64)
-        peak = 0.0
-        for i in range(law.shape[0]):
-            weight = law[i]
-            for j in range(part.shape[0]):
-                joined[i + j] += weight * part[j]
-        for i in range(joined.shape[0]):
-            peak = max(peak, joined[i])
-        first, last = 0, joined.shape[0]
-        while joined[first] < _NEGLIGIBLE * peak:
-            first += 1
-        while joined[last - 1] < _NEGLIGIBLE * peak:
-            last -= 1
-        law = joined[first:last]
-        offset += first
-    return offset, law, log_mgf
+    return first, last, total
 
 
 @njit_leaf
-def _extremes(x: NDArray[np.int64], margins: NDArray[np.float64]) -> tuple[int, int, float, float]:
-    """Return lowest and highest value of A and the logs of their probabilities."""
-    low, high = 0.0, 0.0
-    log_low, log_high = 0.0, 0.0
-    for k in range(x.shape[0]):
-        draws = float(x[k])
-        bottom = max(0.0, draws - (margins[SIZE, k] - margins[CASES, k]))
-        top = min(draws, margins[CASES, k])
-        low += bottom
-        high += top
-        if top > bottom:
-            log_low += log_point(bottom, draws, margins[CASES, k], margins[SIZE, k])
-            log_high += log_point(top, draws, margins[CASES, k], margins[SIZE, k])
-    return int(low), int(high), log_low, log_high
-
-
-@njit
-def log_tails(
-    a: int,
-    x: NDArray[np.int64],
+def _convolve(
+    cases: NDArray[np.int64],
+    support: NDArray[np.int64],
+    start: NDArray[np.int64],
+    theta: NDArray[np.float64],
     margins: NDArray[np.float64],
-) -> tuple[float, float, float]:
-    """Return (log P(A <= a), log P(A >= a), log P(A = a)).
+    lows: NDArray[np.int64],
+    work: NDArray[np.float64],
+    out: NDArray[np.float64],
+) -> None:
+    """Convolve the tilted laws of every pattern, each scaled to 1 at its `start`.
 
+    Row 0 of `out` gets the sum of the logs of their totals, row 1 the sum of q_j e^(-theta (j - a))
+    over j beyond a on the side of the tilt, row 2 q_a. The rows of `work` are longer than the range
+    of A, which begins at the sum of `lows`.
+    """
+    for i in range(cases.shape[0]):
+        odds = math.exp(theta[i])
+        work[JOINT, 0] = 1.0
+        length = 1
+        at = cases[i]  # becomes its place in the joint law
+        log_totals = 0.0
+        for k in range(support.shape[1]):
+            first, last, total = _write_law(
+                start[i, k], float(support[i, k]), margins[CASES, k], margins[SIZE, k], odds, work
+            )
+            log_totals += math.log(total)
+            at -= lows[i, k] + first
+            if first == last:
+                continue
+            longer = length + last - first
+            for m in range(longer):
+                work[SUM, m] = 0.0
+            for b in range(first, last + 1):
+                weight = work[LAW, b] / total
+                for m in range(length):
+                    work[SUM, b - first + m] += weight * work[JOINT, m]
+            peak = 0.0
+            for m in range(longer):
+                if work[SUM, m] > peak:
+                    peak = work[SUM, m]
+            first = 0
+            while work[SUM, first] < _NEGLIGIBLE * peak:
+                first += 1
+            while work[SUM, longer - 1] < _NEGLIGIBLE * peak:
+                longer -= 1
+            length = longer - first
+            at -= first
+            for m in range(length):
+                work[JOINT, m] = work[SUM, first + m]
+        tail = 0.0
+        factor = 1.0
+        if theta[i] >= 0.0:  # a is above the mean: the upper tail is the small one
+            for m in range(at, length):
+                tail += work[JOINT, m] * factor
+                factor /= odds
+        else:
+            for m in range(at, -1, -1):
+                tail += work[JOINT, m] * factor
+                factor *= odds
+        out[0, i] = log_totals
+        out[1, i] = tail
+        out[2, i] = work[JOINT, at]
+
+
+def _range(support: Counts, margins: Floats) -> tuple[Counts, Counts]:
+    """Return the lowest and the highest number of cases in every stratum."""
+    n1 = margins[CASES].astype(np.int64)
+    n0 = margins[SIZE].astype(np.int64) - n1
+    return np.maximum(0, support - n0), np.minimum(support, n1)
+
+
+def log_tails(cases: Counts, support: Counts, margins: Floats) -> Floats:
+    """Return log P(A <= a), log P(A >= a) and log P(A = a) of every pattern.
+
+    Parameters
+    ----------
+    cases : ndarray of int64, shape (n_patterns,)
+        a, attainable.
+    support : ndarray of int64, shape (n_patterns, n_strata)
+        Carriers by stratum.
+    margins : ndarray of float64, shape (4, n_strata)
+        As from `cmh.margins_matrix`.
+
+    Returns
+    -------
+    ndarray of float64, shape (3, n_patterns)
+        At most 0.
+
+    Notes
+    -----
     Cost: the product of the widths of the laws, each a few standard deviations.
     """
-    low, high, log_low, log_high = _extremes(x, margins)
-    if low == high:
-        return 0.0, 0.0, 0.0
-    if a == high:
-        return 0.0, log_high, log_high
-    if a == low:
-        return log_low, 0.0, log_low
-    theta = find_tilt(float(a), x, margins)
-    offset, law, log_mgf = tilted_sum(x, margins, theta)
-    scale = log_mgf - theta * a
-    at = a - offset
-    tail = 0.0
-    if theta >= 0.0:  # a is above the mean: the upper tail is the small one
-        for j in range(at, law.shape[0]):
-            tail += law[j] * math.exp(-theta * (j - at))
-    else:
-        for j in range(at + 1):
-            tail += law[j] * math.exp(-theta * (j - at))
-    small = min(scale + math.log(tail), 0.0)
-    point = scale + math.log(law[at])
-    rest = math.exp(small) - math.exp(point)  # P(beyond a) on the small side
-    large = math.log1p(-rest) if rest < 1.0 else point
-    if theta >= 0.0:
-        return large, small, point
-    return small, large, point
+    out = np.zeros((3, len(cases)), dtype=np.float64)
+    rows = max(1, _BLOCK_CELLS // support.shape[1])
+    for begin in range(0, len(cases), rows):
+        block = slice(begin, begin + rows)
+        out[:, block] = _block_tails(cases[block], support[block], margins)
+    return out
 
 
-@njit
-def _log_point_of_sum(
-    a: int,
-    x: NDArray[np.int64],
-    margins: NDArray[np.float64],
-) -> float:
-    """Return log P(A = a)."""
-    return log_tails(a, x, margins)[2]
+def _block_tails(cases: Counts, support: Counts, margins: Floats) -> Floats:
+    """Return what `log_tails` does; the outcomes at the ends of the range need no convolution."""
+    out = np.zeros((3, len(cases)), dtype=np.float64)
+    lows, highs = _range(support, margins)
+    low, high = lows.sum(axis=1), highs.sum(axis=1)
+    for ends, other, at, row in ((highs, low, high, 1), (lows, high, low, 0)):
+        here = (cases == at) & (at != other)
+        draws = support[here].astype(np.float64)
+        point = log_point(ends[here].astype(np.float64), draws, margins[CASES], margins[SIZE])
+        out[row, here] = out[2, here] = np.minimum(point.sum(axis=1), 0.0)
+    inside = np.flatnonzero((low < cases) & (cases < high))
+    if len(inside):
+        a, x = cases[inside], support[inside]
+        theta = find_tilts(a.astype(np.float64), x, margins)
+        out[:, inside] = _tails_by_tilt(a, x, margins, theta)
+    return out
 
 
-@njit
-def point_pvalue_sum(
-    a: int,
-    x: NDArray[np.int64],
-    margins: NDArray[np.float64],
-) -> tuple[float, float]:
+def _tails_by_tilt(cases: Counts, support: Counts, margins: Floats, theta: Floats) -> Floats:
+    """Return what `log_tails` does for outcomes that are not at an end, through a given tilt."""
+    lows, highs = _range(support, margins)
+    n1, n = margins[CASES], margins[SIZE]
+    draws = support.astype(np.float64)
+    centre = np.floor(fitted_cell(draws, n1, n, np.exp(theta)[:, None]) + 0.5)
+    start = np.minimum(np.maximum(centre.astype(np.int64), lows), highs)
+    work = np.empty((3, int((highs - lows).sum(axis=1).max()) + 2), dtype=np.float64)
+    found = np.empty((3, len(cases)), dtype=np.float64)
+    _convolve(cases, np.ascontiguousarray(support), start, theta, margins, lows, work, found)
+    log_totals, tail, at = found
+    scale = log_point(start.astype(np.float64), draws, n1, n).sum(axis=1) + log_totals
+    scale += theta * (start.sum(axis=1) - cases)  # log M(theta) - theta a
+    small = np.minimum(scale + np.log(tail), 0.0)
+    point = scale + np.log(at)
+    rest = np.exp(small) - np.exp(point)  # P(beyond a) on the small side
+    large = np.where(rest < 1.0, np.log1p(-np.where(rest < 1.0, rest, 0.0)), point)
+    above = theta >= 0.0
+    return np.stack([np.where(above, large, small), np.where(above, small, large), point])
+
+
+def no_likelier(cases: Counts, support: Counts, margins: Floats) -> Floats:
     """Return log of the sum of P(j) over j no likelier than a, and log of those as likely as a.
 
     The law is log-concave (a convolution of log-concave laws), so the outcomes no likelier than a
     are two tails: the one that starts at a, and the one that ends at the nearest such b on the
-    other side of the mode. b is found by bisection, each side with its own tilt.
+    other side of the mode. b is found by bisection, each step with its own tilt.
+
+    Parameters
+    ----------
+    cases, support, margins
+        As in `log_tails`.
+
+    Returns
+    -------
+    ndarray of float64, shape (2, n_patterns)
+        At most 0.
     """
-    low, high, _, _ = _extremes(x, margins)
-    if low == high:
-        return 0.0, 0.0
-    offset, law, _ = tilted_sum(x, margins, 0.0)
-    mode = offset
-    for i in range(law.shape[0]):
-        if law[i] > law[mode - offset]:
-            mode = offset + i
-    log_lower, log_upper, log_a = log_tails(a, x, margins)
+    out = np.zeros((2, len(cases)), dtype=np.float64)
+    lows, highs = _range(support, margins)
+    low, high = lows.sum(axis=1), highs.sum(axis=1)
+
+    def log_p(which: Counts, a: Counts) -> Floats:
+        return np.asarray(log_tails(a, support[which], margins)[2], dtype=np.float64)
+
+    going = np.flatnonzero(low < high)
+    a, low, high = cases[going], low[going], high[going]
+    lower, upper, log_a = log_tails(a, support[going], margins)
     limit = log_a + math.log1p(MINLIKE_TOLERANCE)
-    if _log_point_of_sum(mode, x, margins) <= limit:
-        # a is a mode, so that every outcome counts; a neighbour may be a mode too.
-        tied = log_a
-        for neighbour in (a - 1, a + 1):
-            if low <= neighbour <= high:
-                log_other = _log_point_of_sum(neighbour, x, margins)
-                if abs(log_other - log_a) <= MINLIKE_TOLERANCE:
-                    tied += math.log1p(math.exp(log_other - tied))
-        return 0.0, tied
+    out[1, going] = log_a
+    mode, log_mode = _mode(support[going], margins, low, high)
+    # a is a mode, so that every outcome counts; a neighbour may be a mode too.
+    flat = log_mode <= limit
+    for step in (-1, 1):
+        near = flat & (low <= a + step) & (a + step <= high)
+        which = going[near]
+        other = log_p(which, a[near] + step)
+        tied = np.abs(other - log_a[near]) <= MINLIKE_TOLERANCE
+        out[1, which] = np.where(tied, np.logaddexp(out[1, which], other), out[1, which])
+    # Outcomes as far as the end of the other side may all be likelier than a: then b is none.
     above = a > mode
-    near = log_upper if above else log_lower
-    # Outcomes as far as `edge` on the other side may all be likelier than a: then b is none.
-    inside, outside = mode, (low if above else high)
-    far = _log_point_of_sum(outside, x, margins)
-    if far > limit:
-        return near, log_a
-    while abs(inside - outside) > 1:
-        middle = (inside + outside) // 2
-        if _log_point_of_sum(middle, x, margins) <= limit:
-            outside = middle
-        else:
-            inside = middle
-    b_lower, b_upper, log_b = log_tails(outside, x, margins)
-    other = b_lower if above else b_upper
-    tied = log_a
-    if abs(log_b - log_a) <= MINLIKE_TOLERANCE:
-        tied = log_a + math.log1p(math.exp(log_b - log_a))
-    total = max(near, other) + math.log1p(math.exp(-abs(near - other)))
-    return min(total, 0.0), tied
+    out[0, going[~flat]] = np.where(above, upper, lower)[~flat]
+    outside = np.where(above, low, high)
+    pair = np.flatnonzero(~flat & (log_p(going, outside) <= limit))
+    inside = mode.copy()
+    open_ = pair
+    while len(open_ := open_[np.abs(inside[open_] - outside[open_]) > 1]):
+        middle = (inside[open_] + outside[open_]) // 2
+        unlikely = log_p(going[open_], middle) <= limit[open_]
+        outside[open_] = np.where(unlikely, middle, outside[open_])
+        inside[open_] = np.where(unlikely, inside[open_], middle)
+    which = going[pair]
+    b_lower, b_upper, log_b = log_tails(outside[pair], support[which], margins)
+    beyond = np.where(above[pair], b_lower, b_upper)
+    out[0, which] = np.minimum(np.logaddexp(out[0, which], beyond), 0.0)
+    tied = np.abs(log_b - log_a[pair]) <= MINLIKE_TOLERANCE
+    out[1, which] = np.where(tied, np.logaddexp(out[1, which], log_b), out[1, which])
+    return out
 
 
-@njit_leaf
-def _plain_law(
-    draws: float,
-    cases: float,
-    size: float,
-    log_lowest: float,
-    law: NDArray[np.float64],
-) -> tuple[int, int]:
-    """Write one law without a tilt; return (lowest value, length). Tiny ends are cut off.
-
-    `log_lowest` is the log probability of the lowest value; the law runs up from there, or, if
-    that underflows, up and down from its mode.
-    """
-    low = max(0.0, draws - (size - cases))
-    high = min(draws, cases)
-    others = size - cases
-    if log_lowest > -600.0:
-        start = low
-        p = math.exp(log_lowest)
-    else:
-        start = min(max(math.floor((draws + 1.0) * (cases + 1.0) / (size + 2.0)), low), high)
-        p = math.exp(log_point(start, draws, cases, size))
-        origin = start
-        centre = p
-        while start > low and p > _NEGLIGIBLE:
-            p *= start * (others - draws + start) / ((cases - start + 1.0) * (draws - start + 1.0))
-            start -= 1.0
-        # Up again by the same ratios, from a point that is as good as zero: the centre is known.
-        law[0] = p
-        j = start
-        place = 0
-        while j < origin:
-            place += 1
-            p *= (cases - j) * (draws - j) / ((j + 1.0) * (others - draws + j + 1.0))
-            j += 1.0
-            law[place] = p
-        law[place] = centre
-        p = centre
-        while j < high and p > _NEGLIGIBLE:
-            place += 1
-            p *= (cases - j) * (draws - j) / ((j + 1.0) * (others - draws + j + 1.0))
-            j += 1.0
-            law[place] = p
-        return int(start), place + 1
-    length = 0
-    j = start
-    while True:
-        if p > _NEGLIGIBLE or length > 0:
-            law[length] = p
-            length += 1
-        else:
-            start += 1.0
-        if j >= high or (length > 1 and p < _NEGLIGIBLE):
-            break
-        p *= (cases - j) * (draws - j) / ((j + 1.0) * (others - draws + j + 1.0))
-        j += 1.0
-    return int(start), length
-
-
-@njit_leaf
-def plain_tails(
-    a: int,
-    x: NDArray[np.int64],
-    margins: NDArray[np.float64],
-    extremes: NDArray[np.float64],
-    offset: NDArray[np.int64],
-    joint: NDArray[np.float64],
-    part: NDArray[np.float64],
-    joined: NDArray[np.float64],
-) -> tuple[float, float]:
-    """Return P(A <= a) and P(A >= a) to an absolute error far below 1e-15, fast.
-
-    For decisions against a threshold; `log_tails` gives every digit. The three work arrays have
-    more than sum x_k entries.
-    """
-    joint[0] = 1.0
-    length = 1
-    lowest = 0
-    for k in range(x.shape[0]):
-        size, cases = margins[SIZE, k], margins[CASES, k]
-        if x[k] == 0 or cases == 0.0:
-            continue
-        if x[k] == size or cases == size:
-            lowest += int(cases) if x[k] == size else x[k]
-            continue
-        low, width = _plain_law(float(x[k]), cases, size, -extremes[1, offset[k] + x[k]], part)
-        lowest += low
-        for i in range(length + width - 1):
-            joined[i] = 0.0
-        for i in range(length):
-            weight = joint[i]
-            for j in range(width):
-                joined[i + j] += weight * part[j]
-        first, last = 0, length + width - 1
-        while first < last - 1 and joined[first] < _NEGLIGIBLE:
-            first += 1
-        while last - 1 > first and joined[last - 1] < _NEGLIGIBLE:
-            last -= 1
-        length = last - first
-        lowest += first
-        for i in range(length):
-            joint[i] = joined[first + i]
-    below = 0.0
-    above = 0.0
-    for i in range(length):
-        if lowest + i <= a:
-            below += joint[i]
-        if lowest + i >= a:
-            above += joint[i]
-    return below, above
+def _mode(support: Counts, margins: Floats, low: Counts, high: Counts) -> tuple[Counts, Floats]:
+    """Return a most likely outcome and its log probability: the mean, rounded up or down [3]_."""
+    mean = (support * (margins[CASES] / margins[SIZE])).sum(axis=1)
+    candidates = [
+        np.clip(rounded.astype(np.int64), low, high) for rounded in (np.floor(mean), np.ceil(mean))
+    ]
+    logs = [log_tails(candidate, support, margins)[2] for candidate in candidates]
+    second = logs[1] > logs[0]
+    return np.where(second, candidates[1], candidates[0]), np.where(second, logs[1], logs[0])

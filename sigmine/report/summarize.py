@@ -48,6 +48,16 @@ MAX_NAMED_ITEMS = 6  # of a pattern in a sentence
 MAX_CLOSURE_FOR_GENERATORS = 30  # beyond, listing all shortest descriptions can take long
 HETEROGENEOUS = 0.05
 NOTHING_LEFT = 0.05  # p-value within strata above which an association counts as gone
+_COUNTS = ("carriers", "carrier_cases", "others", "other_cases")
+_RATIOS = ("odds_ratio", "odds_ratio_low", "odds_ratio_high")
+_COMPARED = (
+    "pvalue",
+    "log10_pvalue",
+    "odds_ratio",
+    "pvalue_unstratified",
+    "log10_pvalue_unstratified",
+    "odds_ratio_unstratified",
+)
 _PACKAGES = ("numpy", "scipy", "numba", "pandas")
 
 
@@ -90,7 +100,7 @@ def summarize(
             raise InputError(f"{name}={value!r} is negative; give the number of patterns to show.")
     problem, settings = results.problem, results.settings
     concerns = [results.concerns] if results.concerns else []
-    details = [_detail(results, i) for i in range(min(top, len(results)))]
+    details = [_detail(results, i, row) for i, row in enumerate(results.rows(top))]
     return {
         "format": FORMAT,
         "version": FORMAT_VERSION,
@@ -190,13 +200,15 @@ def _answer(results: PatternResults, details: list[dict[str, Any]]) -> dict[str,
         )
     else:
         sentence = _untestable(results)
-    headline = _describe(results, 0) if n else None
+    headline = None
+    if n:
+        headline = details[0]["sentence"] if details else _describe(results, 0, results.rows(1)[0])
     return {"n_significant": n, "sentence": sentence, "headline": headline}
 
 
 def _closest(results: PatternResults) -> str:
     """Name the smallest p-value, if all testable patterns are at hand."""
-    logs = results.testable["log10_pvalue"].to_numpy(dtype=np.float64)
+    logs = results.testable_log10_pvalues
     if results.outcome.sample_fraction < 1 or len(logs) == 0:
         return ""
     smallest = float(logs.min())
@@ -230,9 +242,8 @@ def _items_in_words(items: tuple[str, ...]) -> str:
     return join_names(items)
 
 
-def _describe(results: PatternResults, i: int) -> str:
+def _describe(results: PatternResults, i: int, row: dict[str, Any]) -> str:
     """Say in words what pattern `i` found."""
-    row = results.patterns.iloc[i]
     table = results.tables[i].sum(axis=0)
     (a, b), (c, d) = table.tolist()
     items = _items_in_words(row["generator"])
@@ -286,25 +297,20 @@ def _data(results: PatternResults) -> dict[str, Any]:
 def _patterns(results: PatternResults, limit: int | None) -> dict[str, Any]:
     total = len(results)
     included = total if limit is None else min(limit, total)
-    frame = results.patterns.head(included)
-    columns: dict[str, list[Any]] = {}
-    for column in COLUMNS:
-        values = frame[column.name].tolist()
-        if column.dtype == "tuple":
-            values = [list(items) for items in values]
-        elif column.dtype == "float64":
-            values = [_number(value) for value in values]
-        columns[column.name] = values
-    rows = [
-        dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)
-    ]
+    rows = []
+    for found in results.rows(included):
+        row = {column.name: found[column.name] for column in COLUMNS}
+        for column in COLUMNS:
+            if column.dtype == "tuple":
+                row[column.name] = list(row[column.name])
+            elif column.dtype == "float64":
+                row[column.name] = _number(row[column.name])
+        rows.append(row)
     return {"total": total, "included": included, "rows": rows}
 
 
-def _detail(results: PatternResults, i: int) -> dict[str, Any]:
-    row = results.patterns.iloc[i]
+def _detail(results: PatternResults, i: int, row: dict[str, Any]) -> dict[str, Any]:
     table = results.tables[i].sum(axis=0)
-    log10_other = _log10_other(results, i)
     pattern, generator = row["pattern"], row["generator"]
     generators = [generator]
     if len(generator) < len(pattern) <= MAX_CLOSURE_FOR_GENERATORS:
@@ -327,46 +333,20 @@ def _detail(results: PatternResults, i: int) -> dict[str, Any]:
         "pattern": list(pattern),
         "generator": list(generator),
         "generators": [list(items) for items in generators],
-        "sentence": _describe(results, i),
-        "direction": str(row["direction"]),
+        "sentence": _describe(results, i, row),
+        "direction": row["direction"],
         "table": table.tolist(),
         **{name: _number(row[name]) for name in numbers},
-        "log10_pvalue_other": _number(log10_other),
-        "log10_minimum_pvalue": _number(_log10_minimum(results, i)),
-        "warnings": _detail_warnings(results, i, log10_other),
+        "log10_pvalue_other": _number(row["log10_pvalue_other"]),
+        "log10_minimum_pvalue": _number(row["log10_minimum_pvalue"]),
+        "warnings": _detail_warnings(results, i, row),
         **_detail_strata(results, i),
     }
 
 
-def _log10_other(results: PatternResults, i: int) -> float:
-    from ..patterns import log_pvalues, other_method
-
-    tables = results.tables[i : i + 1]
-    data = results.problem.table
-    logp = log_pvalues(
-        results.settings,
-        tables[:, :, 0].sum(axis=2),
-        tables[:, :, 0, 0].sum(axis=1),
-        data.sizes,
-        data.case_sizes,
-        method=other_method(results.settings.method),
-    )
-    return float(logp[0] / math.log(10.0))
-
-
-def _log10_minimum(results: PatternResults, i: int) -> float:
-    from ..patterns import minimum_log_pvalues
-
-    data = results.problem.table
-    support = results.tables[i : i + 1, :, 0].sum(axis=2)
-    logp = minimum_log_pvalues(results.settings, support, data.sizes, data.case_sizes)
-    return float(logp[0] / math.log(10.0))
-
-
-def _detail_warnings(results: PatternResults, i: int, log10_other: float) -> list[str]:
-    row = results.patterns.iloc[i]
+def _detail_warnings(results: PatternResults, i: int, row: dict[str, Any]) -> list[str]:
     found = []
-    log10p = float(row["log10_pvalue"])
+    log10p, log10_other = row["log10_pvalue"], row["log10_pvalue_other"]
     exact = results.settings.method == "exact"
     names = ("exact", "chi-squared") if exact else ("chi-squared", "exact")
     used, other = (
@@ -390,7 +370,7 @@ def _detail_warnings(results: PatternResults, i: int, log10_other: float) -> lis
             f"The two tests are far apart ({used}, {other}): few cases are expected among the "
             "rows with the pattern. Trust the exact one."
         )
-    homogeneity = float(row["homogeneity_pvalue"])
+    homogeneity = row["homogeneity_pvalue"]
     if homogeneity < HETEROGENEOUS:
         found.append(
             "The odds ratio seems to differ between strata (Breslow-Day "
@@ -400,35 +380,32 @@ def _detail_warnings(results: PatternResults, i: int, log10_other: float) -> lis
 
 
 def _detail_strata(results: PatternResults, i: int) -> dict[str, Any]:
-    frame = results.stratum_table(i)
+    from ..patterns import stratum_columns
+
+    columns = stratum_columns(results.problem, results.tables[i])
     tables = results.tables[i].astype(np.float64)
     n = tables.sum(axis=(1, 2))
     weight = tables[:, 0, 1] * tables[:, 1, 0] / n  # of the Mantel-Haenszel estimate
-    ranking = np.lexsort((-n, -frame["carriers"].to_numpy(), -weight))
+    ranking = np.lexsort((-n, -columns["carriers"], -weight))
     shown = np.sort(ranking[:MAX_DETAIL_STRATA])
     total = weight.sum()
     rows = [
         {
-            "label": str(row["stratum"]),
-            "carriers": int(row["carriers"]),
-            "carrier_cases": int(row["carrier_cases"]),
-            "others": int(row["others"]),
-            "other_cases": int(row["other_cases"]),
-            "odds_ratio": _number(row["odds_ratio"]),
-            "odds_ratio_low": _number(row["odds_ratio_low"]),
-            "odds_ratio_high": _number(row["odds_ratio_high"]),
+            "label": str(columns["stratum"][k]),
+            **{name: int(columns[name][k]) for name in _COUNTS},
+            **{name: _number(columns[name][k]) for name in _RATIOS},
             "weight": float(weight[k] / total) if total > 0 else 0.0,
         }
-        for k, row in zip(shown.tolist(), frame.iloc[shown].to_dict("records"), strict=True)
+        for k in shown.tolist()
     ]
-    return {"strata": rows, "n_strata": len(frame)}
+    return {"strata": rows, "n_strata": len(weight)}
 
 
 # ---- figures ---------------------------------------------------------------------------------
 
 
 def _calibration(results: PatternResults) -> dict[str, Any]:
-    logs = np.sort(results.testable["log10_pvalue"].to_numpy(dtype=np.float64))
+    logs = np.sort(results.testable_log10_pvalues)
     n = len(logs)
     ranks = _thin(n)
     expected = -np.log10((ranks + 0.5) / n) if n else np.zeros(0)
@@ -462,34 +439,28 @@ def _points(*coordinates: NDArray[Any]) -> list[list[float]]:
 
 def _confounding(results: PatternResults) -> dict[str, Any] | None:
     """Compare with the search without the covariate; None if there is only one stratum."""
+    from ..patterns import name_itemsets
+
     if results.problem.table.n_strata == 1:
         return None
     without = results.unstratified()
-    frame = results.comparison()
-    here = frame["significant"].to_numpy(dtype=bool)
-    there = frame["significant_unstratified"].to_numpy(dtype=bool)
-    confounded = results.confounded()
+    compared = results.compared
+    here, there = compared["significant"], compared["significant_unstratified"]
     kinds = np.where(here & there, 0, np.where(there, 1, 2))
-    gone = int((confounded["pvalue"] > NOTHING_LEFT).sum())
+    confounded = np.flatnonzero(there & ~here)
+    gone = int((compared["pvalue"][confounded] > NOTHING_LEFT).sum())
+    shown = confounded[:MAX_CONFOUNDED].tolist()
+    itemsets = [(compared["closure"][i], compared["known"][i]) for i in shown]
     rows = [
         {
-            "pattern": list(row["pattern"]),
-            "generator": list(row["generator"]),
-            "support": int(row["support"]),
-            "support_cases": int(row["support_cases"]),
-            **{
-                name: _number(row[name])
-                for name in (
-                    "pvalue",
-                    "log10_pvalue",
-                    "odds_ratio",
-                    "pvalue_unstratified",
-                    "log10_pvalue_unstratified",
-                    "odds_ratio_unstratified",
-                )
-            },
+            "pattern": list(pattern),
+            "generator": list(generator),
+            **{name: int(compared[name][i]) for name in ("support", "support_cases")},
+            **{name: _number(compared[name][i]) for name in _COMPARED},
         }
-        for row in confounded.head(MAX_CONFOUNDED).to_dict("records")
+        for i, pattern, generator in zip(
+            shown, *name_itemsets(results.problem, itemsets), strict=True
+        )
     ]
     return {
         "sentence": _confounding_sentence(results, len(without), len(confounded), gone),
@@ -503,9 +474,7 @@ def _confounding(results: PatternResults) -> dict[str, Any] | None:
         "n_gained": int((here & ~there).sum()),
         "rows": rows,
         "points": _comparison_points(
-            frame["log10_pvalue_unstratified"].to_numpy(dtype=np.float64),
-            frame["log10_pvalue"].to_numpy(dtype=np.float64),
-            kinds,
+            compared["log10_pvalue_unstratified"], compared["log10_pvalue"], kinds
         ),
     }
 

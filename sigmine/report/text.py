@@ -79,7 +79,8 @@ def summary_lines(results: PatternResults, top: int) -> list[str]:
 def _summary_table(results: PatternResults, top: int) -> list[str]:
     header = ("", "rows", "cases", "odds ratio (95 % CI)", "p-value", "adjusted")
     rows = []
-    for rank, row in enumerate(results.patterns.head(top).to_dict("records"), start=1):
+    found = results.rows(top)
+    for rank, row in enumerate(found, start=1):
         interval = format_interval(row["odds_ratio_low"], row["odds_ratio_high"], plain=True)
         rows.append(
             (
@@ -94,15 +95,15 @@ def _summary_table(results: PatternResults, top: int) -> list[str]:
     widths = [max(len(cell) for cell in cells) for cells in zip(header, *rows, strict=True)]
     room = WIDTH - sum(widths) - 2 * len(widths)
     texts = ["pattern"]
-    for row in results.patterns.head(top).to_dict("records"):
+    for row in found:
         extra = row["length"] - len(row["generator"])
         tail = f" (+{extra} implied)" if extra else ""
         texts.append(_shorten(SEPARATOR.join(row["generator"]), room - len(tail)) + tail)
     width = max(map(len, texts))
     lines = []
-    for text, row in zip(texts, [header, *rows], strict=True):
-        numbers = "  ".join(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))
-        lines.append(f"{row[0].rjust(widths[0])}  {text.ljust(width)}  {numbers}".rstrip())
+    for text, cells in zip(texts, [header, *rows], strict=True):
+        numbers = "  ".join(cell.rjust(w) for cell, w in zip(cells[1:], widths[1:], strict=True))
+        lines.append(f"{cells[0].rjust(widths[0])}  {text.ljust(width)}  {numbers}".rstrip())
     return lines
 
 

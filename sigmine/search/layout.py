@@ -1,6 +1,8 @@
 """The arrays that search kernels read and write, as named tuples, and what their columns mean.
 
-The tuples are for Python: kernels take their arrays one by one, in the order given here.
+The tuples are for Python: kernels take their arrays one by one, in the order given here. An array
+argument is seven machine words, copied at every call, so what belongs together is one array with
+named columns.
 """
 
 from __future__ import annotations
@@ -10,173 +12,206 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..association.evidence import EvidenceTables
-
-# Columns of `info` and `score`, which describe the candidates of a frame.
-ITEM, SUPPORT = 0, 1
+# Columns of `levels`, a row a frame on the current path: its first candidate, the place behind the
+# last, the one being visited, and the lowest one that has to be; the item visited; how many items
+# the closures above contribute; where its excluders start, and how many there are; in frames of
+# many words, where the block of its candidates starts in the arena; the words of a candidate;
+# its segments; where its case words are; the free end of the arena; a hash of the path.
+START, END, AT, STOP, PATH, CLOSED_END, OTHERS, N_OTHERS = range(8)
+BLOCK, WIDTH, SEGMENT, SEGMENT_END, CASES_AT, ARENA_END, HASH = range(8, 15)
+N_LEVEL = 15
+# Entries of `state`. The task: root items from ROOT to before LAST_ROOT, and of the subtree of each
+# the share SHARE of N_SHARES. Where the kernel stands: depth, the frame in which at most 128 rows
+# begin (-1: none), and whether its candidates are still to be admitted.
+ROOT, LAST_ROOT, SHARE, N_SHARES, DEPTH, PAIR_FROM, FRESH = range(7)
+# Fewest rows that can reach the threshold; nodes since the last exchange; bits that the hash of a
+# path must not have to be sampled; the longest path (0: any).
+LEAST, SINCE, SAMPLE_MASK, MAX_LENGTH = range(7, 11)
+# The threshold: lowest bucket alive, hypotheses in live buckets, 1 if it walks a grid, and the
+# highest bucket that ever counted.
+LEVEL, ALIVE, GRID, HIGHEST_BUCKET = range(11, 15)
+# What the buffers hold; nodes visited; what the pass is for; the test (`EvidenceTables.choice`).
+N_VALUES, N_RECORDS, N_ITEMS, VISITED, PURPOSE = range(15, 20)
+TEST_KIND, TEST_SIDE, TEST_EXCESS, TEST_DEFICIT = range(20, 24)
+# Strata of the frames of at most 128 rows, and whether no row set there exhausts a class of one;
+# the words that the arena lacks; a constant zero.
+N_STRATA, PLAIN, NEEDED, ZERO = range(24, 28)
+N_STATE = 28
+# Entries of `marks`, all evidence but SCALE: of the lowest live bucket; from which on the value of
+# a hypothesis is kept; below which a subtree is pruned; from which on a p-value may be
+# significant; below which values are kept; cells of the guide per unit; the largest of all.
+CUT, STORE, PRUNE, KEEP, WINDOW, SCALE, MOST = range(7)
+# Columns of `cand`, `score` and `segments`, the candidates of a frame and the strata of a word.
+ITEM, ONES, FLAG = 0, 1, 2
 EVIDENCE, BOUND = 0, 1
-# Columns of `levels`, a row a frame on the current path: its candidates on the stack, the one being
-# visited and its item, and where the list of excluding items ends.
-START, END, AT, EXCLUDING_END, PATH = 0, 1, 2, 3, 4
-# Entries of `sizes_asked`, `cursor`, `state`, `marks`, `fill`.
-MIN_SUPPORT, MAX_LENGTH = 0, 1
-ROOT, LAST_ROOT, DEPTH, LEAST = 0, 1, 2, 3
-LEVEL, ALIVE, GRID = 0, 1, 2
-CUT, PRUNE = 0, 1
-N_PATTERNS, N_ITEMS = 0, 1
-# Columns of `found_info`.
-CARRIER_CASES, KEY, LENGTH = 0, 1, 2
-# What a pass is for: `Goal.purpose`.
-COUNT, COLLECT, SUMMIT = 0, 1, 2
+WORD, LINE, STRATUM, RANK = 0, 1, 2, 3
+# Columns of `by_ones` and of the ladder.
+LIMIT, PEAK = 0, 1
+EDGE, ROOM, KEEP_FROM, STORE_FROM = 0, 1, 2, 3
+COUNTS, PUBLISHED = 0, 1
+# Columns of `found`; from SUPPORT on carriers, then carriers that are cases, by stratum.
+CASES, WHAT, CARRIERS, N_PATH, N_CLOSED, KEY, SUPPORT = range(7)
+# Bits of FLAG and WHAT: the p-value may be significant; the row set is visited elsewhere; it
+# belongs to the sample.
+CANDIDATE, ELSEWHERE, SAMPLED = 1, 2, 4
+# What a pass is for: `PURPOSE`.
+COUNT, COLLECT, SUMMIT, ENUMERATE = 0, 1, 2, 3
 # Why the kernel returned.
-DONE, STACK_SHORT, BUFFER_FULL = 0, 1, 2
+DONE, STACK_SHORT, ARENA_SHORT, BUFFER_FULL = 0, 1, 2, 3
+
+UNKNOWN = np.inf  # bound that was not needed yet
+PAIR_ROWS = 128  # rows that fit two words
 
 
 class SearchData(NamedTuple):
-    """What is searched; items in order of falling support.
+    """What is searched; items in order of falling support. Shared by all workers.
 
     Attributes
     ----------
-    columns : ndarray of uint64, shape (n_items, n_words)
-        Distinct, none empty, none full.
-    info : ndarray of int64, shape (n_items, 2)
-        Number of each item and its ones.
-    score : ndarray of float64, shape (n_items, 2)
-        Minimum evidence of each item, and its bound over supersets (inf until it is needed).
-    cases : ndarray of uint64, shape (n_words,)
-    segments : ndarray of int64, shape (n_segments, 2)
-    masks : ndarray of uint64, shape (n_segments,)
-        As in `sigmine.bitset.BitTable`.
-    limit : ndarray of float64, shape (n_rows + 1,)
-        An upper bound of the evidence of any row set with that many rows; non-decreasing.
-    sizes_asked : ndarray of int64, shape (2,)
-        Fewest rows; most items of a description, 0 for no limit.
-    tables : EvidenceTables
-        The test.
+    columns : ndarray of uint64, shape (n_words * n_items,)
+        Distinct columns, none empty, none full; word by word, so that the same word of all items
+        is contiguous.
+    root_cand : ndarray of int64, shape (n_items, 3)
+        Number of each item, its ones, and `CANDIDATE`.
+    root_score : ndarray of float64, shape (n_items, 2)
+        Minimum evidence of each item, and its bound over subsets of its rows (inf until needed;
+        workers write the same).
+    by_ones : ndarray of float64, shape (n_rows + 1, 2)
+        For a row set with that many rows: a bound of its evidence (non-decreasing), and of
+        -log of the largest probability of its number of cases.
+    parts, corners : ndarray of float64
+        As in `EvidenceTables`.
     """
 
     columns: NDArray[np.uint64]
-    info: NDArray[np.int64]
-    score: NDArray[np.float64]
-    cases: NDArray[np.uint64]
-    segments: NDArray[np.int64]
-    masks: NDArray[np.uint64]
-    limit: NDArray[np.float64]
-    sizes_asked: NDArray[np.int64]
-    tables: EvidenceTables
-
-
-class Stack(NamedTuple):
-    """Where a worker stands, and the candidates of every node on its path, frame behind frame.
-
-    Attributes
-    ----------
-    cursor : ndarray of int64, shape (4,)
-        Root item, the one to stop before, depth (-1: not begun), and the fewest rows that can
-        reach the threshold.
-    words : ndarray of uint64, shape (capacity, n_words)
-        Rows of each candidate within its node.
-    info : ndarray of int64, shape (capacity, 2)
-    score : ndarray of float64, shape (capacity, 2)
-        As in `SearchData`; the bound is inf where it was not needed yet.
-    excluding : ndarray of int64, shape (capacity,)
-        Items that exclude, frame behind frame.
-    levels : ndarray of int64, shape (max_depth, 5)
-        The frames.
-    counts : ndarray of int64, shape (n_strata,)
-    scratch : ndarray of float64, shape (3, n_strata)
-        Working space.
-    """
-
-    cursor: NDArray[np.int64]
-    words: NDArray[np.uint64]
-    info: NDArray[np.int64]
-    score: NDArray[np.float64]
-    excluding: NDArray[np.int64]
-    levels: NDArray[np.int64]
-    counts: NDArray[np.int64]
-    scratch: NDArray[np.float64]
+    root_cand: NDArray[np.int64]
+    root_score: NDArray[np.float64]
+    by_ones: NDArray[np.float64]
+    parts: NDArray[np.float64]
+    corners: NDArray[np.float64]
 
 
 class Ladder(NamedTuple):
-    """Buckets of evidence and the state of the threshold on them.
+    """Buckets of evidence. Shared by all workers, never written.
 
     Attributes
     ----------
-    edges : ndarray of float64, shape (n_buckets,)
-        Lower evidence of each bucket, ascending from 0; the last bucket has no upper edge.
-    room : ndarray of float64, shape (n_buckets,)
-        How many hypotheses may be tested at the p-value of each edge: alpha / p, ascending.
-    counts : ndarray of int64, shape (n_buckets,)
-        Hypotheses counted; exact for every bucket that is alive.
-    state : ndarray of int64, shape (3,)
-        Lowest bucket alive, the hypotheses counted in live buckets, and 1 if the threshold must be
-        one of the edges (the grid).
+    rungs : ndarray of float64, shape (n_buckets, 4)
+        Lower evidence of each bucket, ascending from 0 (the last bucket has no upper edge); how
+        many hypotheses may be tested at the p-value of that edge, alpha / p; from which evidence
+        on a p-value has to be remembered while that bucket is the lowest alive; and from which on
+        the value of a hypothesis has.
+    guide : ndarray of int64, shape (n_cells + 1,)
+        A bucket not above that of an evidence, by evidence times `scale`.
     """
 
-    edges: NDArray[np.float64]
-    room: NDArray[np.float64]
-    counts: NDArray[np.int64]
-    state: NDArray[np.int64]
+    rungs: NDArray[np.float64]
+    guide: NDArray[np.int64]
 
 
-class Control(NamedTuple):
-    """What a worker shares with the thread that watches it.
+class Shared(NamedTuple):
+    """What the workers of a pass share.
 
     Attributes
     ----------
     stop : ndarray of int64, shape (1,)
         Set to 1 to end the search within a few nodes.
-    visited : ndarray of int64, shape (1,)
-        Nodes visited by this worker.
-    most : ndarray of float64, shape (1,)
-        Largest evidence among them.
-    shared : ndarray of int64, shape (n_buckets,)
+    counts : ndarray of int64, shape (n_buckets,)
         Counts of all workers together, for pruning only. Increments are not atomic: one may get
         lost, never invented, so the bound on the threshold that they give stays valid.
     """
 
     stop: NDArray[np.int64]
-    visited: NDArray[np.int64]
-    most: NDArray[np.float64]
-    shared: NDArray[np.int64]
+    counts: NDArray[np.int64]
 
 
-class Goal(NamedTuple):
-    """What a pass is for.
+class Tally(NamedTuple):
+    """The numbers of one worker.
 
     Attributes
     ----------
-    purpose : int
-        `COUNT`: the first pass; `COLLECT`: the second; `SUMMIT`: only find the largest evidence.
-    marks : ndarray of float64, shape (2,)
-        Not of the first pass: evidence from which on a hypothesis is collected, and the same less
-        rounding errors, below which a subtree is pruned. In search of the summit both rise.
+    state : ndarray of int64, shape (28,)
+    marks : ndarray of float64, shape (7,)
+    counts : ndarray of int64, shape (n_buckets, 2)
+        Hypotheses counted, exact for every bucket from the lowest alive; and how many of them the
+        others were told of.
     """
 
-    purpose: int
+    state: NDArray[np.int64]
     marks: NDArray[np.float64]
+    counts: NDArray[np.int64]
+
+
+class Stack(NamedTuple):
+    """The candidates of every node on the current path, frame behind frame, and working space.
+
+    Attributes
+    ----------
+    levels : ndarray of int64, shape (max_depth, 15)
+    cand : ndarray of int64, shape (capacity, 3)
+    score : ndarray of float64, shape (capacity, 2)
+        As in `SearchData`.
+    cells_lo, cells_hi : ndarray of uint64, shape (capacity,)
+        Rows of each candidate within the at most 128 rows of the frames from `PAIR_FROM` on.
+    covers_lo, covers_hi : ndarray of uint64, shape (capacity,)
+        Their excluders.
+    arena : ndarray of uint64
+        For frames of more rows: case words, block of candidates and block of excluders of every
+        level; the same word of all candidates is contiguous.
+    segments : ndarray of int64, shape (n, 4)
+        Word, place in the tables, stratum and its rank by share of cases.
+    masks : ndarray of uint64, shape (n,)
+        The bits of the word that belong to the stratum.
+    strata : ndarray of int64, shape (n_strata, 4)
+    pairs : ndarray of uint64, shape (n_strata, 2)
+        The same for the at most 128 rows, one entry a stratum, by rank.
+    closed : ndarray of int64
+        Items that the closures of the nodes on the path added.
+    lines : ndarray of int64, shape (n_strata + 1,)
+    chosen, shared_ones : ndarray of int64
+    rows : ndarray of uint64, shape (n_words,)
+    limits : ndarray of uint64, shape (n_segments,)
+    ends : ndarray of bool, shape (n_segments,)
+    scratch : ndarray of float64, shape (3, n_strata + 1)
+    """
+
+    levels: NDArray[np.int64]
+    cand: NDArray[np.int64]
+    score: NDArray[np.float64]
+    cells_lo: NDArray[np.uint64]
+    cells_hi: NDArray[np.uint64]
+    covers_lo: NDArray[np.uint64]
+    covers_hi: NDArray[np.uint64]
+    arena: NDArray[np.uint64]
+    segments: NDArray[np.int64]
+    masks: NDArray[np.uint64]
+    strata: NDArray[np.int64]
+    pairs: NDArray[np.uint64]
+    closed: NDArray[np.int64]
+    lines: NDArray[np.int64]
+    chosen: NDArray[np.int64]
+    shared_ones: NDArray[np.int64]
+    rows: NDArray[np.uint64]
+    limits: NDArray[np.uint64]
+    ends: NDArray[np.bool_]
+    scratch: NDArray[np.float64]
 
 
 class Buffer(NamedTuple):
-    """Where the second pass writes the hypotheses that it meets.
+    """Where a worker writes what it has to remember; emptied when it is full.
 
     Attributes
     ----------
-    fill : ndarray of int64, shape (2,)
-        Hypotheses, and items of their paths, that it holds.
+    values : ndarray of float64
+        Evidence of hypotheses in the window.
     evidence : ndarray of float64, shape (capacity,)
-        Evidence of the minimum p-value.
-    support : ndarray of int64, shape (capacity, n_strata)
-        Carriers by stratum.
-    info : ndarray of int64, shape (capacity, 3)
-        Carriers that are cases, a key that depends on the rows alone, and the length of the path.
+    found : ndarray of int64, shape (capacity, 6 + 2 n_strata)
+        Hypotheses that may be significant, or belong to the sample.
     items : ndarray of int64
-        The paths, one behind the other.
+        Their paths, each followed by what its closure adds.
     """
 
-    fill: NDArray[np.int64]
+    values: NDArray[np.float64]
     evidence: NDArray[np.float64]
-    support: NDArray[np.int64]
-    info: NDArray[np.int64]
+    found: NDArray[np.int64]
     items: NDArray[np.int64]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,9 +61,9 @@ class SearchOutcome:
         significant.
     smallest_minimum_pvalue : float
         Smallest minimum p-value of any pattern; nan if there was none.
-    generators : list of ndarray of int64
+    generators : sequence of ndarray of int64
         Items of one generator of every significant pattern.
-    closures : list of ndarray of int64
+    closures : sequence of ndarray of int64
         All items that hold in every row of the pattern.
     support, support_cases : ndarray of int64, shape (n_patterns, n_strata)
         Carriers, and carriers that are cases, by stratum.
@@ -83,8 +83,8 @@ class SearchOutcome:
     testability_threshold: float
     corrected_threshold: float
     smallest_minimum_pvalue: float
-    generators: list[NDArray[np.int64]]
-    closures: list[NDArray[np.int64]]
+    generators: Sequence[NDArray[np.int64]]
+    closures: Sequence[NDArray[np.int64]]
     support: NDArray[np.int64]
     support_cases: NDArray[np.int64]
     sample_support: NDArray[np.int64]

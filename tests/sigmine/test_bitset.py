@@ -1,5 +1,8 @@
 """Packed columns: round trips, strata as segments, counts against plain sums."""
 
+import tracemalloc
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -61,12 +64,130 @@ def test_first_row_is_the_lowest_bit():
     assert packed.tolist() == [[2**0 + 2**5, 2**0]]
 
 
-@pytest.mark.parametrize("as_sparse", [False, True])
-def test_more_columns_than_are_packed_at_a_time(as_sparse, monkeypatch):
-    monkeypatch.setattr(bitset, "_CHUNK", 3)
-    dense = np.random.default_rng(1).random((70, 10)) < 0.3
-    packed = bitset.pack_columns(sparse.csr_array(dense) if as_sparse else dense, np.arange(70))
-    np.testing.assert_array_equal(bitset.unpack_columns(packed, 70), dense.T)
+@pytest.mark.parametrize("kind", ["C", "F", "strided", "float", "csr", "csc", "packed"])
+@pytest.mark.parametrize("n_rows", [70, 130, 200])
+def test_more_than_is_packed_at_a_time(kind, n_rows, monkeypatch):
+    monkeypatch.setattr(bitset, "_BLOCK_BYTES", 256)
+    monkeypatch.setattr(bitset, "_BLOCK_ENTRIES", 37)
+    rng = np.random.default_rng(n_rows)
+    dense = rng.random((n_rows, 100)) < 0.3
+    order = rng.permutation(n_rows)[: n_rows - 5]
+    matrix = {
+        "C": lambda: dense,
+        "F": lambda: np.asfortranarray(dense),
+        "strided": lambda: np.repeat(np.repeat(dense, 2, axis=0), 2, axis=1)[::2, ::2],
+        "float": lambda: dense * 1.0,
+        "csr": lambda: sparse.csr_array(dense),
+        "csc": lambda: sparse.csc_array(dense),
+        "packed": lambda: packed_columns(dense),
+    }[kind]()
+    packed = bitset.pack_columns(matrix, order)
+    assert packed.flags.c_contiguous
+    np.testing.assert_array_equal(bitset.unpack_columns(packed, len(order)), dense[order].T)
+    assert np.bitwise_count(packed).sum() == dense[order].sum()
+
+
+def packed_columns(dense):
+    """Pack in the order of the rows by plain loops."""
+    words = [
+        [
+            sum(1 << i for i, one in enumerate(column[start : start + 64]) if one)
+            for start in range(0, len(column), 64)
+        ]
+        for column in dense.T
+    ]
+    return bitset.PackedColumns(np.array(words, dtype=np.uint64), len(dense))
+
+
+@given(hnp.arrays(np.bool_, st.tuples(st.integers(1, 150), st.integers(1, 5))), st.data())
+def test_packed_columns_are_reordered(dense, data):
+    order = np.array(data.draw(st.permutations(range(len(dense)))))
+    order = order[: data.draw(st.integers(0, len(dense)))]
+    matrix = packed_columns(dense)
+    assert matrix.shape == dense.shape
+    packed = bitset.pack_columns(matrix, order)
+    assert packed.shape == (dense.shape[1], -(-len(order) // 64))
+    np.testing.assert_array_equal(bitset.unpack_columns(packed, len(order)), dense[order].T)
+    assert np.bitwise_count(packed).sum() == dense[order].sum()
+
+
+def test_packed_columns_in_order_are_left_as_they_are():
+    matrix = packed_columns(np.random.default_rng(0).random((130, 3)) < 0.5)
+    assert bitset.pack_columns(matrix, np.arange(130)) is matrix.words
+
+
+def test_sparse_entries_stored_twice_or_as_zero():
+    rows, columns = [3, 3, 1, 66], [0, 0, 0, 1]
+    matrix = sparse.csr_array((np.ones(4, bool), columns, [0, 0, 1, 1, 3, *[3] * 62, 4]))
+    assert matrix.shape == (67, 2)
+    assert not matrix.has_canonical_format
+    zero = sparse.csc_array((np.array([True, False]), ([5, 6], [0, 0])), shape=(67, 2))
+    assert zero.nnz == 2
+    expected = np.zeros((67, 2), dtype=bool)
+    expected[rows, columns] = True
+    packed = bitset.pack_columns(matrix, np.arange(67))
+    np.testing.assert_array_equal(bitset.unpack_columns(packed, 67), expected.T)
+    packed = bitset.pack_columns(zero, np.arange(67))
+    assert packed.tolist() == [[2**5, 0], [0, 0]]
+
+
+@given(st.data())
+def test_rows_written_piece_by_piece(data):
+    n_rows = data.draw(st.integers(1, 300))
+    dense = data.draw(hnp.arrays(np.bool_, (n_rows, 2)))
+    borders = sorted(data.draw(st.lists(st.integers(0, n_rows), max_size=5)))
+    packed = np.zeros((2, -(-n_rows // 64)), dtype=np.uint64)
+    for start, stop in pairwise([0, *borders, n_rows]):
+        bitset.put_rows(packed, start, dense[start:stop].T)
+    np.testing.assert_array_equal(packed, packed_columns(dense).words)
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (5, 0), (1, 1), (7, 3), (700, 30)])
+def test_ones_of_columns(shape, monkeypatch):
+    monkeypatch.setattr(bitset, "_BLOCK_BYTES", 1000)
+    columns = np.random.default_rng(0).integers(0, 2**63, shape, dtype=np.uint64)
+    expected = [sum(int(word).bit_count() for word in column) for column in columns]
+    assert bitset.count_ones(columns).tolist() == expected
+
+
+@pytest.mark.parametrize("block", [2**20, 48])
+@given(kept=hnp.arrays(np.bool_, st.integers(0, 30)))
+def test_columns_left_out(block, kept):
+    columns = np.arange(2 * len(kept), dtype=np.uint64).reshape(-1, 2)
+    expected = columns[kept]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bitset, "_BLOCK_BYTES", block)
+        left = bitset.keep_columns(columns, kept)
+    np.testing.assert_array_equal(left, expected)
+    assert left.flags.c_contiguous
+    # Most of them gone: nothing holds the memory of the others.
+    assert np.shares_memory(left, columns) == (0 < len(kept) <= 2 * kept.sum())
+
+
+@pytest.mark.parametrize("kind", ["C", "F", "float", "csr", "csc", "packed"])
+def test_packing_needs_little_beside_the_result(kind):
+    dense = np.random.default_rng(0).random((20_000, 2000)) < 0.05
+    matrix = {
+        "C": lambda: dense,
+        "F": lambda: np.asfortranarray(dense),
+        "float": lambda: dense * 1.0,
+        "csr": lambda: sparse.csr_array(dense),
+        "csc": lambda: sparse.csc_array(dense),
+        "packed": lambda: bitset.PackedColumns(
+            bitset.pack_columns(dense, np.arange(20_000)), 20_000
+        ),
+    }[kind]()
+    codes = np.arange(20_000) % 3
+    y = np.arange(20_000) % 2 == 0
+    tracemalloc.start()
+    try:
+        table = bitset.build_bit_table(matrix, y, codes, 3)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    result = 0 if kind == "packed" else table.columns.nbytes
+    # Rows: their order, and what sorts them. The rest are blocks, of a fixed size.
+    assert peak < result + 40 * 20_000 + 12 * 2**20 < 20_000 * 2000
 
 
 def test_some_rows_only():
@@ -172,3 +293,28 @@ def test_strata_at_the_borders_of_words(sizes):
     assert counts[0].tolist() == sizes
     # Words that hold several strata are not padded.
     assert table.n_words == -(-n // 64)
+
+
+@given(st.lists(st.integers(0, 200), min_size=1, max_size=40))
+def test_segments_of_any_sizes(sizes):
+    found, masks = bitset._segments(np.array(sizes))
+    expected = []
+    start = 0
+    for k, size in enumerate(sizes):
+        for word in range(start // 64, -(-(start + size) // 64) if size else 0):
+            rows = range(max(start, 64 * word), min(start + size, 64 * word + 64))
+            expected.append((word, k, sum(1 << (row % 64) for row in rows)))
+        start += size
+    assert [(*pair, m) for pair, m in zip(found.tolist(), masks.tolist(), strict=True)] == expected
+    assert found.dtype == np.int64
+    assert masks.dtype == np.uint64
+    assert found.shape == (len(expected), 2)
+
+
+def test_more_strata_than_16_bits_count():
+    n = 40_000
+    codes = np.random.default_rng(0).permutation(n)
+    table = bitset.build_bit_table(np.zeros((n, 1), bool), codes % 2 == 0, codes, n)
+    np.testing.assert_array_equal(codes[table.row_order], np.arange(n))
+    assert table.case_sizes.tolist() == [1, 0] * (n // 2)
+    assert len(table.segments) == n

@@ -108,6 +108,21 @@ class TestHelp:
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
         assert done.stdout.splitlines()[-1] == "[]"
 
+    @pytest.mark.parametrize(("given", "used"), [(None, "1"), ("3", "3")])
+    def test_starts_no_threads_of_blas(self, given, used):
+        code = (
+            "import os, sys\nfrom sigmine.cli import main\nsys.argv = ['sigmine', '--version']\n"
+            "try:\n    main()\nexcept SystemExit:\n    pass\n"
+            "print(os.environ['OPENBLAS_NUM_THREADS'])"
+        )
+        environment = {k: v for k, v in os.environ.items() if k != "OPENBLAS_NUM_THREADS"}
+        if given is not None:
+            environment["OPENBLAS_NUM_THREADS"] = given
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, env=environment
+        )
+        assert done.stdout.splitlines()[-1] == used
+
     def test_version(self):
         done = subprocess.run(command("--version"), capture_output=True, text=True)
         assert done.stdout == f"sigmine {sigmine.__version__}\n"
@@ -395,7 +410,7 @@ class TestTheUnexpected:
         def fail(*args, **options):
             raise ZeroDivisionError("by zero")
 
-        monkeypatch.setattr("sigmine.files.read_table", fail)
+        monkeypatch.setattr("sigmine.files.read_columns", fail)
         result = run("mine", table, "--target", "died")
         assert result.exit_code == 1
         assert result.stderr.startswith("Error: ZeroDivisionError: by zero")
@@ -407,7 +422,7 @@ class TestTheUnexpected:
         def fail(*args, **options):
             raise MemoryError
 
-        monkeypatch.setattr("sigmine.files.read_table", fail)
+        monkeypatch.setattr("sigmine.files.read_columns", fail)
         result = run("mine", table, "--target", "died")
         assert result.exit_code == 1
         assert "memory" in result.stderr

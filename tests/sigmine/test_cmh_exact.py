@@ -518,3 +518,30 @@ def test_sides_hang_together(observation):
     assert minlike >= min(greater, less) * (1 - 1e-12)
     mid = [cmh_exact.pvalue(*args, alternative=side, mid_p=True)[0] for side in ("greater", "less")]
     assert sum(mid) == pytest.approx(1.0, rel=1e-12)  # the observed outcome once in all
+
+
+# ---------------------------------------------------------------------------------------------
+# The bound in closed form
+# ---------------------------------------------------------------------------------------------
+
+
+@given(strategies.observations(max_size=12), st.sampled_from(["two-sided", "greater", "less"]))
+def test_no_pvalue_is_above_its_ceiling(observation, alternative):
+    x, a, n, n1 = observation
+    args = ([x], [sum(a)], n, n1)
+    ceiling = cmh_exact.log_pvalue_ceiling(*args, alternative=alternative)[0]
+    assert ceiling <= 0.0
+    assert cmh_exact.log_pvalue(*args, alternative=alternative)[0] <= ceiling + 1e-12
+
+
+def test_the_ceiling_settles_clear_cases():
+    args = ([[60, 50]], [95], [400, 300], [200, 100])
+    for alternative in ("two-sided", "greater"):
+        exact = cmh_exact.log_pvalue(*args, alternative=alternative)[0]
+        assert exact < -20
+        assert (
+            exact <= cmh_exact.log_pvalue_ceiling(*args, alternative=alternative)[0] < 0.8 * exact
+        )
+    # It says nothing against the direction, nor about tails that a definition adds from outside.
+    assert cmh_exact.log_pvalue_ceiling(*args, alternative="less")[0] == 0.0
+    assert cmh_exact.log_pvalue_ceiling(*args, two_sided="minlike")[0] == 0.0

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from sigmine.association import effects
+from sigmine.association._arrays import fitted_cell
 from sigmine.exceptions import InputError, InputTypeError
 from tests import naive, strategies
 
@@ -175,10 +176,10 @@ def test_fitted_cells_have_the_margins_and_the_odds_ratio(tables, log_odds):
     a, b, c, d, n = (cell.astype(float) for cell in effects._cells(tables))
     odds = np.full(a.shape, np.exp(log_odds))
     cells = [
-        effects._fitted_cell(a + b, a + c, n, odds),
-        effects._fitted_cell(a + b, b + d, n, 1 / odds),
-        effects._fitted_cell(c + d, a + c, n, 1 / odds),
-        effects._fitted_cell(c + d, b + d, n, odds),
+        fitted_cell(a + b, a + c, n, odds),
+        fitted_cell(a + b, b + d, n, 1 / odds),
+        fitted_cell(c + d, a + c, n, 1 / odds),
+        fitted_cell(c + d, b + d, n, odds),
     ]
     assert min(cell.min() for cell in cells) > 0
     np.testing.assert_allclose(cells[0] + cells[1], a + b, rtol=1e-12)

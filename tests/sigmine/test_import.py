@@ -39,6 +39,17 @@ def test_mining_loads_neither_plots_nor_models():
     assert not {"matplotlib", "statsmodels", "scipy.stats", "torch"} & loaded
 
 
+def test_mining_arrays_does_without_pandas():
+    # It takes as long to import as a small search; whoever asks for a table of patterns needs it.
+    loaded = modules_after(
+        "import numpy as np, sigmine\n"
+        "X = np.arange(300).reshape(60, 5) % 7 < 4\n"
+        "results = sigmine.mine_matrix(X, X[:, 0] & X[:, 3], strata=np.arange(60) % 2)\n"
+        "assert results.rows(5)"
+    )
+    assert not {"pandas", "narwhals", "matplotlib", "jinja2"} & loaded
+
+
 @pytest.mark.parametrize("name", sigmine.__all__)
 def test_public_name_resolves(name):
     assert getattr(sigmine, name) is not None

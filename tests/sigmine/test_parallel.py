@@ -6,15 +6,25 @@ import time
 import joblib
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from sigmine.exceptions import InputTypeError, SearchInterrupted
-from sigmine.parallel import count_workers, root_chunks, run_watched
+from sigmine.parallel import count_workers, run_watched
 
 
 def nothing(fraction):
     return None
+
+
+def some_chunks(n):
+    """Return n tasks; what they are is up to the worker."""
+    return [(i, i + 1) for i in range(n)]
+
+
+def run(work, chunks, n_workers, stop, watch):
+    """Run tasks of equal weight."""
+    return run_watched(
+        work, chunks, np.full(len(chunks), 1 / max(1, len(chunks))), n_workers, stop, watch
+    )
 
 
 def new_stop():
@@ -40,21 +50,9 @@ def test_bad_number_of_workers(bad):
         count_workers(bad)
 
 
-@given(st.integers(0, 2000), st.integers(1, 8))
-def test_chunks_are_consecutive_and_complete(n_roots, n_workers):
-    chunks = root_chunks(n_roots, n_workers)
-    assert [i for first, last in chunks for i in range(first, last)] == list(range(n_roots))
-    assert all(first < last for first, last in chunks)
-    assert len(chunks) <= 64 * n_workers
-    if n_roots >= 64 * n_workers:  # several a worker, none much longer than another
-        assert len(chunks) == 64 * n_workers
-        lengths = [last - first for first, last in chunks]
-        assert max(lengths) - min(lengths) <= 1
-
-
 @pytest.mark.parametrize("n_workers", [1, 2, 3])
 def test_every_chunk_is_worked_on_once(n_workers):
-    chunks = root_chunks(500, n_workers)
+    chunks = some_chunks(500)
     seen = []
 
     def work(number, queue):
@@ -66,7 +64,7 @@ def test_every_chunk_is_worked_on_once(n_workers):
         return mine
 
     fractions = []
-    results = run_watched(work, chunks, n_workers, new_stop(), fractions.append)
+    results = run(work, chunks, n_workers, new_stop(), fractions.append)
     assert len(results) == n_workers
     assert sorted(chunk for part in results for chunk in part) == chunks
     assert sorted(seen) == list(range(n_workers))
@@ -85,12 +83,12 @@ def test_results_come_in_the_order_of_the_workers(n_workers):
         list(queue)
         return number
 
-    assert run_watched(work, [(0, 1)], n_workers, new_stop(), nothing) == list(range(n_workers))
+    assert run(work, [(0, 1)], n_workers, new_stop(), nothing) == list(range(n_workers))
 
 
 @pytest.mark.parametrize("n_workers", [1, 2])
 def test_no_chunks(n_workers):
-    results = run_watched(lambda number, queue: list(queue), [], n_workers, new_stop(), nothing)
+    results = run(lambda number, queue: list(queue), [], n_workers, new_stop(), nothing)
     assert results == [[]] * n_workers
 
 
@@ -115,7 +113,7 @@ def test_keyboard_interrupt_stops_the_workers(n_workers):
         raise KeyboardInterrupt
 
     with pytest.raises(SearchInterrupted, match="run it again") as info:
-        run_watched(wait_for_stop(stop), [(0, 1), (1, 2), (2, 3)], n_workers, stop, watch)
+        run(wait_for_stop(stop), [(0, 1), (1, 2), (2, 3)], n_workers, stop, watch)
     assert time.monotonic() - raised[0] < 1.0
     assert isinstance(info.value, KeyboardInterrupt)  # so that it passes `except Exception`
     assert info.value.__suppress_context__
@@ -132,7 +130,7 @@ def test_an_error_of_a_worker_is_raised(n_workers):
         return number
 
     with pytest.raises(MemoryError, match="no room"):
-        run_watched(work, root_chunks(10, n_workers), n_workers, new_stop(), nothing)
+        run(work, some_chunks(10), n_workers, new_stop(), nothing)
     assert not search_threads()
 
 
@@ -147,7 +145,7 @@ def test_an_error_of_one_worker_stops_the_others():
 
     started = time.monotonic()
     with pytest.raises(MemoryError, match="no room"):
-        run_watched(work, [(0, 1)], 2, stop, nothing)
+        run(work, [(0, 1)], 2, stop, nothing)
     assert time.monotonic() - started < 2.0
     assert stop[0] == 1
 
@@ -161,18 +159,18 @@ def test_an_error_of_the_watcher_stops_the_workers(n_workers):
         raise RuntimeError("no terminal")
 
     with pytest.raises(RuntimeError, match="no terminal"):
-        run_watched(wait_for_stop(stop, seconds=3.0), [(0, 1)], n_workers, stop, watch)
+        run(wait_for_stop(stop, seconds=3.0), [(0, 1)], n_workers, stop, watch)
     assert stop[0] == 1
     assert not search_threads()
 
 
 def test_short_work_is_not_slowed_down():
-    run_watched(lambda number, queue: list(queue), [(0, 1)], 1, new_stop(), nothing)
+    run(lambda number, queue: list(queue), [(0, 1)], 1, new_stop(), nothing)
     best = min(time_of_an_empty_run() for _ in range(5))
     assert best < 0.04  # a poll of 0.05 s would be seen
 
 
 def time_of_an_empty_run():
     started = time.perf_counter()
-    run_watched(lambda number, queue: list(queue), [(0, 1)], 1, new_stop(), nothing)
+    run(lambda number, queue: list(queue), [(0, 1)], 1, new_stop(), nothing)
     return time.perf_counter() - started

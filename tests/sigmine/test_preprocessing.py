@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sigmine import preprocessing
+from sigmine._frames import as_text, factorize, read_column
 from sigmine.exceptions import DataWarning, InputError, InputTypeError
 from sigmine.preprocessing import make_items
 from tests.frames import every_frame
@@ -427,3 +428,25 @@ def test_clean_tables_give_no_warning():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         make_items(pd.DataFrame({"a": [0, 1], "b": ["x", "y"], "c": pd.Categorical(["x", "y"])}))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.array([127, -128, 0, 127, -128], dtype=np.int8),
+        np.array([2**63 + 5, 2**63 + 5, 2**63], dtype=np.uint64),
+        np.array([-(2**62), 2**62, 0]),
+        np.array([7, 3, 3, 10**12]),
+        np.arange(50)[::-1] % 9,
+        np.array([True, False, True]),
+        np.array([0.5, -0.0, 0.0, 2.0, -1.5]),
+        np.array(["2020-02-01", "1999-12-31", "2020-02-01"], dtype="datetime64[D]"),
+    ],
+    ids=lambda values: f"{values.dtype}-{len(values)}",
+)
+def test_levels_are_those_of_pandas(values):
+    codes, labels = factorize(read_column(values, "v"))
+    expected, levels = pd.factorize(values, sort=True)
+    np.testing.assert_array_equal(codes, expected)
+    assert codes.dtype == np.int64
+    assert labels == tuple(as_text(level) for level in levels)

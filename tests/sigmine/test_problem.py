@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
 
-from sigmine.bitset import count_strata, unpack_columns
-from sigmine.exceptions import InputError
+from sigmine import memory
+from sigmine.bitset import PackedColumns, count_strata, pack_columns, unpack_columns
+from sigmine.exceptions import InputError, InsufficientMemoryError
 from sigmine.problem import DroppedItem, StratumSummary, build_problem
 from sigmine.search import search_patterns
 from sigmine.settings import SearchSettings
@@ -150,6 +151,32 @@ def test_sparse_and_dense_are_the_same(case):
         assert other.dropped == dense.dropped
         for one, two in zip(other.table, dense.table, strict=True):
             np.testing.assert_array_equal(one, two)
+
+
+@given(strategies.mining_cases(max_rows=90))
+def test_packed_columns_are_the_same(case):
+    matrix, y, strata = case
+    dense = problem_of(matrix, y, strata)
+    packed = PackedColumns(pack_columns(matrix, np.arange(len(y))), len(y))
+    names = list("abcdefgh"[: matrix.shape[1]])
+    other = build_problem(packed, y, encode_strata(strata, len(y)), item_names=names)
+    assert other.item_names == dense.item_names
+    assert other.dropped == dense.dropped
+    for one, two in zip(other.table, dense.table, strict=True):
+        np.testing.assert_array_equal(one, two)
+        assert one.flags.c_contiguous
+        assert one.flags.writeable
+
+
+def test_what_cannot_fit_is_refused_first(monkeypatch):
+    monkeypatch.delenv("SIGMINE_MEMORY_CHECK", raising=False)
+    monkeypatch.setattr(memory, "available_memory", lambda: 2**30)
+    # A matrix of a cell that looks like 10^12 of them: nobody may touch it.
+    matrix = np.broadcast_to(np.True_, (10**6, 10**6))
+    y = np.arange(10**6) % 2 == 0
+    message = r"needs about .* GiB .* 1,000,000 rows, 1,000,000 items, 1 strata .* 1\.0 GiB are"
+    with pytest.raises(InsufficientMemoryError, match=message):
+        build_problem(matrix, y, encode_strata(None, 10**6), item_names=range(10**6))
 
 
 @given(strategies.mining_cases(max_rows=150), st.sampled_from(["exact", "asymptotic"]))

@@ -182,6 +182,26 @@ class TestTheTable:
         assert frame["odds_ratio"].iloc[0] == math.inf
         assert "<1e-307" not in frame.to_string()
 
+    def test_the_best_rows_alone_are_those_of_the_table(self, results, monkeypatch):
+        monkeypatch.setattr("sigmine.patterns._FEW", 0)
+        alone = PatternResults.from_outcome(results.problem, results.settings, results.outcome)
+        rows = alone.rows(2)
+        frame = results.patterns.head(2)
+        for name in COLUMN_NAMES:
+            assert [row[name] for row in rows] == frame[name].tolist()
+        for name in ("pvalue_other", "minimum_pvalue"):
+            for row in rows:
+                assert 10.0 ** row[f"log10_{name}"] == pytest.approx(row[name])
+        assert alone.rows(99) == results.rows(99)
+        assert alone.rows(0) == []
+        assert "all_columns" in vars(results._table)
+
+    def test_few_rows_do_not_cost_a_description_of_all(self, results, monkeypatch):
+        monkeypatch.setattr("sigmine.patterns._FEW", 0)
+        alone = PatternResults.from_outcome(results.problem, results.settings, results.outcome)
+        alone.rows(1)
+        assert "all_columns" not in vars(alone._table)
+
     def test_to_frame_is_a_copy(self, results):
         frame, summary = results.to_frame(), results.summary
         frame["pvalue"] = 1.0
@@ -300,6 +320,18 @@ class TestConcerns:
     def test_many_small_strata(self):
         assert "strata with fewer than 25 rows" in self.concerns(0.5, n_rows=512, n_strata=32)
 
+    @pytest.mark.parametrize("two_sided", ["central", "minlike"])
+    @pytest.mark.parametrize("method", ["exact", "asymptotic"])
+    def test_disagreements_are_counted_as_they_are_listed(self, rng, method, two_sided):
+        matrix, y, strata = planted(rng, n_rows=300)
+        problem = make_problem(matrix, y, strata)
+        settings = SearchSettings(method=method, two_sided=two_sided)
+        itemsets = [(j,) for j in range(8)] + [(0, 1), (0, 1, 2), (0, 2), (3, 5, 6)]
+        results = make_results(problem, itemsets, settings=settings)
+        counted = results.n_disagreements  # before the p-values are there
+        assert 0 < counted < len(results)
+        assert counted == int(results.disagreements.sum()) == results.n_disagreements
+
     def test_refuted_patterns(self):
         # All eight carriers are cases: exact p = 0.0077, chi-squared p = 0.0043.
         text = self.concerns(0.5, itemsets=[(0,)], carriers=np.arange(400) < 8)
@@ -388,6 +420,23 @@ class TestOut:
         assert frame["pattern"].tolist() == [" & ".join(p) for p in results.patterns["pattern"]]
         np.testing.assert_allclose(frame["pvalue"], results.patterns["pvalue"], rtol=1e-14)
         assert list(tmp_path.iterdir()) == [path], "no temporary file is left"
+
+    def test_csv_is_what_pandas_writes(self, rng, tmp_path):
+        # Odds ratios of inf, missing intervals and p-values, names with quotes and line ends.
+        matrix, y, strata = planted(rng)
+        matrix[:, 2] = y
+        names = ["a,b", 'say "no"', "two\nlines", " blank ", "plain", "x;y", "ü", "'q'"]
+        problem = make_problem(matrix, y, strata, item_names=names)
+        results = make_results(problem, [(0, 1), (2,), (3, 4), (1, 6), (5, 7)])
+        path = tmp_path / "patterns.csv"
+        results.to_csv(path)
+        frame = results.to_frame()
+        assert np.isinf(frame["odds_ratio"]).any()
+        assert frame["odds_ratio_low"].isna().any()
+        for name in ("pattern", "generator"):
+            frame[name] = [" & ".join(items) for items in frame[name]]
+        expected = frame.to_csv(index=False, lineterminator="\n")
+        assert path.read_text(encoding="utf-8") == expected
 
     @pytest.mark.parametrize(
         ("method", "start"),

@@ -9,13 +9,14 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from sigmine import rowsets
+from sigmine._jit import JIT_ENABLED
 from sigmine.rowsets import (
     all_shortest_generators,
     count_itemsets,
     flatten,
     shortest_generators,
 )
-from tests.made_results import make_problem
+from tests.made_results import closure_of, make_problem
 
 # Items in most rows, so that closures are large and generators long.
 MATRICES = st.tuples(st.integers(2, 90), st.integers(1, 7)).flatmap(
@@ -64,7 +65,7 @@ def test_shortest_generators_are_the_first_of_all_shortest_subsets(matrix):
     closures = closures_in(matrix)
     columns = problem.table.columns
     expected = [by_brute_force(matrix, closure) for closure in closures]
-    for few in (0, rowsets._FEW):  # all through the kernel; first what numpy can settle
+    for few in (0, rowsets._FEW):  # by the kernel; by Python
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(rowsets, "_FEW", few)
             found = shortest_generators(columns, closures, closures)
@@ -109,6 +110,39 @@ def test_a_pattern_beyond_the_limits_keeps_its_generator():
     assert found.tolist() == closure.tolist()
 
 
+def test_the_kernel_and_python_find_the_same():
+    # Long closures, with needed items and some that stand in for each other.
+    rng = np.random.default_rng(11)
+    matrix = rng.random((300, 14)) < 0.93
+    matrix = np.concatenate([matrix, matrix[:, :3] & matrix[:, 3:6], matrix[:, :2]], axis=1)
+    problem = make_problem(matrix, rng.random(300) < 0.5)
+    columns = problem.table.columns
+    closures = [
+        closure_of(problem, rng.choice(len(columns), rng.integers(2, 9), replace=False))
+        for _ in range(60 if JIT_ENABLED else 10)
+    ]
+    by_hand = shortest_generators(columns, closures, closures)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rowsets, "_FEW", 0)
+        by_kernel = shortest_generators(columns, closures, closures)
+    assert [items.tolist() for items in by_hand] == [items.tolist() for items in by_kernel]
+    lengths = {(len(a), len(b)) for a, b in zip(closures, by_hand, strict=True)}
+    assert max(a - b for a, b in lengths) >= 3
+
+
+def test_hard_patterns_keep_what_is_known(monkeypatch):
+    # Every row lacks three items of thirty: many hitting sets to try, and no item is needed.
+    monkeypatch.setattr(rowsets, "_MAX_NODES", 50)
+    rng = np.random.default_rng(4)
+    matrix = np.ones((60, 30), dtype=bool)
+    for row in matrix[1:]:
+        row[rng.choice(30, 3, replace=False)] = False
+    problem = make_problem(matrix, np.arange(60) % 2 == 0)
+    closure = np.arange(30)
+    (found,) = shortest_generators(problem.table.columns, [closure], [closure[::-1]])
+    assert found.tolist() == closure.tolist()
+
+
 def test_limit_of_the_list():
     matrix = np.ones((4, 9), dtype=bool)
     matrix[0] = False  # nine equal columns
@@ -131,6 +165,15 @@ def test_counts_by_stratum(n_rows):
         rows = matrix[:, list(items)].all(axis=1)
         assert support[i].tolist() == [int((rows & (strata == k)).sum()) for k in (0, 1)]
         assert cases[i].tolist() == [int((rows & y & (strata == k)).sum()) for k in (0, 1)]
+
+
+def test_counts_of_many_itemsets_are_taken_in_blocks(monkeypatch):
+    rng = np.random.default_rng(3)
+    problem = make_problem(rng.random((150, 6)) < 0.5, rng.random(150) < 0.5, np.arange(150) % 3)
+    itemsets = [rng.choice(6, rng.integers(0, 4), replace=False) for _ in range(50)]
+    at_once = count_itemsets(problem.table, itemsets)
+    monkeypatch.setattr(rowsets, "_CELLS", 7)
+    np.testing.assert_array_equal(count_itemsets(problem.table, itemsets), at_once)
 
 
 def test_nothing_to_do():

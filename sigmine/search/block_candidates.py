@@ -1,0 +1,308 @@
+"""The candidates of a node of many rows: which of them extend it, and which may exclude it.
+
+The same word of all candidates of a frame is contiguous (a *block*), so that the loops that count
+shared rows run over candidates and vectorise; what a candidate is worth is asked of the few that
+have enough rows.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._jit import Int, njit_leaf
+from ..association.scores import (
+    DOWN,
+    DOWN_BOUND,
+    HIGHEST,
+    LOWEST,
+    MEAN,
+    N_COLUMNS,
+    UP,
+    UP_BOUND,
+    VARIANCE,
+    ceiling_of_sums,
+    evidence_of_sums,
+    may_be_small,
+    subsets_reach,
+)
+from ..bitset import popcount
+from .layout import (
+    BOUND,
+    CANDIDATE,
+    ENUMERATE,
+    EVIDENCE,
+    FLAG,
+    ITEM,
+    KEEP,
+    LEAST,
+    LINE,
+    ONES,
+    PEAK,
+    PRUNE,
+    PURPOSE,
+    TEST_DEFICIT,
+    TEST_EXCESS,
+    TEST_KIND,
+    TEST_SIDE,
+    UNKNOWN,
+    WORD,
+)
+
+__all__ = [
+    "bound_of_lines",
+    "choose_covers",
+    "extend_block",
+    "find_lines",
+    "flag_of",
+]
+
+U = np.uint64
+
+
+@njit_leaf
+def count_shared(
+    parent: NDArray[np.uint64],
+    base: Int,
+    stride: Int,
+    n: Int,
+    rows: NDArray[np.uint64],
+    n_words: Int,
+    shared_ones: NDArray[np.int64],
+) -> None:
+    """Count the rows that `n` columns of a block share with a row set, two words a pass."""
+    for i in range(n):
+        shared_ones[U(i)] = 0
+    w = np.int64(0)
+    while w < n_words:
+        first = rows[w]
+        if first == 0:
+            w += 1
+            continue
+        v = w + 1
+        while v < n_words and rows[v] == 0:
+            v += 1
+        a = base + w * stride
+        if v < n_words:
+            second = rows[v]
+            b = base + v * stride
+            for i in range(n):
+                shared_ones[U(i)] += np.int64(
+                    popcount(parent[U(a + i)] & first) + popcount(parent[U(b + i)] & second)
+                )
+        else:
+            for i in range(n):
+                shared_ones[U(i)] += np.int64(popcount(parent[U(a + i)] & first))
+        w = v + 1
+
+
+@njit_leaf
+def find_lines(
+    parent: NDArray[np.uint64],
+    base: Int,
+    stride: Int,
+    column: Int,
+    begin: Int,
+    end: Int,
+    segments: NDArray[np.int64],
+    limits: NDArray[np.uint64],
+    ends: NDArray[np.bool_],
+    lines: NDArray[np.int64],
+) -> Int:
+    """Find the places in the tables of a row set, a stratum each; return how many.
+
+    `limits` holds the rows by segment, `ends` which segment is the last of its stratum. With a
+    stride the rows of one column are taken of them.
+    """
+    x = np.int64(0)
+    n = np.int64(0)
+    for s in range(end - begin):
+        word = limits[s]
+        if stride:
+            word &= parent[U(base + segments[begin + s, WORD] * stride + column)]
+        x += np.int64(popcount(word))
+        if ends[s]:
+            lines[n] = segments[begin + s, LINE] + N_COLUMNS * x
+            n += 1
+            x = np.int64(0)
+    return n
+
+
+@njit_leaf
+def total_of(n: int, lines: NDArray[np.int64], parts: NDArray[np.float64], column: Int) -> float:
+    """Add up one column of the parts."""
+    total = 0.0
+    for i in range(n):
+        total += parts[U(lines[U(i)] + column)]
+    return total
+
+
+@njit_leaf
+def bound_of_lines(
+    n: Int,
+    lines: NDArray[np.int64],
+    prune: float,
+    state: NDArray[np.int64],
+    parts: NDArray[np.float64],
+    corners: NDArray[np.float64],
+    scratch: NDArray[np.float64],
+) -> float:
+    """Return a bound of the evidence of all subsets of a row set; -1 if it is below `prune`."""
+    up = total_of(n, lines, parts, np.int64(UP_BOUND))
+    down = total_of(n, lines, parts, np.int64(DOWN_BOUND))
+    excess, deficit = state[TEST_EXCESS], state[TEST_DEFICIT]
+    bound = ceiling_of_sums(up, down, state[TEST_KIND], state[TEST_SIDE], excess, deficit)
+    if bound < prune:
+        return -1.0
+    if subsets_reach(
+        up, down, lines, n, corners, state[TEST_KIND], excess, deficit, prune, scratch
+    ):
+        return bound
+    return -1.0
+
+
+@njit_leaf
+def flag_of(
+    cases: Int,
+    ones: Int,
+    n: Int,
+    lines: NDArray[np.int64],
+    keep: float,
+    state: NDArray[np.int64],
+    by_ones: NDArray[np.float64],
+    parts: NDArray[np.float64],
+) -> Int:
+    """Return `CANDIDATE` if the p-value of a row set may be significant, else 0."""
+    return np.int64(
+        may_be_small(
+            float(cases),
+            total_of(n, lines, parts, np.int64(MEAN)),
+            total_of(n, lines, parts, np.int64(HIGHEST)),
+            total_of(n, lines, parts, np.int64(LOWEST)),
+            total_of(n, lines, parts, np.int64(VARIANCE)),
+            total_of(n, lines, parts, np.int64(UP)),
+            total_of(n, lines, parts, np.int64(DOWN)),
+            by_ones[ones, PEAK],
+            keep,
+            state[TEST_KIND],
+            state[TEST_SIDE],
+            state[TEST_EXCESS],
+            state[TEST_DEFICIT],
+        )
+    )
+
+
+@njit_leaf
+def extend_block(
+    parent: NDArray[np.uint64],
+    base: Int,
+    stride: Int,
+    parent_cand: NDArray[np.int64],
+    parent_score: NDArray[np.float64],
+    start: Int,
+    me: Int,
+    top: Int,
+    ones: Int,
+    n_words: Int,
+    cases_at: Int,
+    begin: Int,
+    end: Int,
+    closed_end: Int,
+    state: NDArray[np.int64],
+    marks: NDArray[np.float64],
+    by_ones: NDArray[np.float64],
+    parts: NDArray[np.float64],
+    corners: NDArray[np.float64],
+    cand: NDArray[np.int64],
+    score: NDArray[np.float64],
+    arena: NDArray[np.uint64],
+    segments: NDArray[np.int64],
+    closed: NDArray[np.int64],
+    lines: NDArray[np.int64],
+    chosen: NDArray[np.int64],
+    shared_ones: NDArray[np.int64],
+    rows: NDArray[np.uint64],
+    limits: NDArray[np.uint64],
+    ends: NDArray[np.bool_],
+    scratch: NDArray[np.float64],
+) -> tuple[Int, Int]:
+    """Write the children of a column, but for their words; return where they, and closures, end.
+
+    The row set is column `me`; column ``chosen[i]`` becomes child i. A ladder of filters, cheapest
+    first: the number of rows, the column's own bound, the one-sum bound over subsets, the minimum
+    evidence, the exact bound.
+    """
+    prune, first = marks[PRUNE], top
+    kind, side = state[TEST_KIND], state[TEST_SIDE]
+    excess, deficit = state[TEST_EXCESS], state[TEST_DEFICIT]
+    count_shared(parent, base, stride, me, rows, n_words, shared_ones)
+    for j in range(me):
+        n_ones = shared_ones[U(j)]
+        if n_ones < state[LEAST] or parent_score[start + j, BOUND] < prune:
+            continue
+        if n_ones == ones:
+            closed[closed_end] = parent_cand[start + j, ITEM]
+            closed_end += 1
+            continue
+        evidence, bound = UNKNOWN, UNKNOWN
+        flag = np.int64(CANDIDATE if marks[KEEP] <= 0.0 else 0)
+        if state[PURPOSE] != ENUMERATE:
+            n = find_lines(parent, base, stride, j, begin, end, segments, limits, ends, lines)
+            up = total_of(n, lines, parts, np.int64(UP_BOUND))
+            down = total_of(n, lines, parts, np.int64(DOWN_BOUND))
+            if ceiling_of_sums(up, down, kind, side, excess, deficit) < prune:
+                continue
+            up = total_of(n, lines, parts, np.int64(UP))
+            down = total_of(n, lines, parts, np.int64(DOWN))
+            variance = total_of(n, lines, parts, np.int64(VARIANCE))
+            evidence = evidence_of_sums(up, down, variance, kind, side, excess, deficit)
+            flag = np.int64(0)
+            if evidence < prune:
+                bound = bound_of_lines(n, lines, prune, state, parts, corners, scratch)
+                if bound < prune:
+                    continue
+            else:
+                a = np.int64(0)
+                for w in range(n_words):
+                    a += np.int64(
+                        popcount(rows[w] & arena[cases_at + w] & parent[U(base + w * stride + j)])
+                    )
+                flag = flag_of(a, n_ones, n, lines, marks[KEEP], state, by_ones, parts)
+        cand[top, ITEM] = parent_cand[start + j, ITEM]
+        cand[top, ONES] = n_ones
+        cand[top, FLAG] = flag
+        score[top, EVIDENCE] = evidence
+        score[top, BOUND] = bound
+        chosen[top - first] = j
+        top += 1
+    return top, closed_end
+
+
+@njit_leaf
+def choose_covers(
+    parent: NDArray[np.uint64],
+    base: Int,
+    stride: Int,
+    first: Int,
+    n: Int,
+    rows: NDArray[np.uint64],
+    n_words: Int,
+    ones: Int,
+    least: Int,
+    chosen: NDArray[np.int64],
+    place: Int,
+    shared_ones: NDArray[np.int64],
+) -> Int:
+    """Choose the columns from `first` on that may exclude below a row set; -1: they exclude it.
+
+    A column that shares fewer than `least` rows with it cannot cover a testable subset.
+    """
+    count_shared(parent, base + first, stride, n, rows, n_words, shared_ones)
+    found = np.int64(0)
+    for j in range(n):
+        if shared_ones[U(j)] >= least:
+            if shared_ones[U(j)] == ones:
+                return np.int64(-1)
+            chosen[U(place + found)] = first + j
+            found += 1
+    return found
