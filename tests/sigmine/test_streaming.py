@@ -198,7 +198,8 @@ def test_a_file_that_changes(tmp_path, monkeypatch, after):
 
 def test_what_cannot_fit_is_refused_before_it_is_made(tmp_path, monkeypatch):
     monkeypatch.delenv("SIGMINE_MEMORY_CHECK", raising=False)
-    monkeypatch.setattr(memory, "available_memory", lambda: 2**24 + 500)
+    available = memory.estimate_memory(3, 2, 1).total - 1  # enough for no items
+    monkeypatch.setattr(memory, "available_memory", lambda: available)
     monkeypatch.setattr(memory, "_SMALL", 0)
     monkeypatch.setattr(streaming, "_set_bits", lambda *_: pytest.fail("made"))
     path = tmp_path / "items.dat"
