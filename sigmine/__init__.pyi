@@ -5,11 +5,13 @@ from . import (
     datasets,
     exceptions,
     files,
+    memory,
     metrics,
     preprocessing,
     ranking,
     report,
     simulate,
+    streaming,
 )
 from ._version import __version__
 from .exceptions import (
@@ -17,6 +19,7 @@ from .exceptions import (
     FileFormatError,
     InputError,
     InputTypeError,
+    InsufficientMemoryError,
     SearchInterrupted,
     SigmineError,
     SigmineWarning,
@@ -33,6 +36,7 @@ __all__ = [
     "FileFormatError",
     "InputError",
     "InputTypeError",
+    "InsufficientMemoryError",
     "PatternResults",
     "SearchInterrupted",
     "SearchSettings",
@@ -45,6 +49,7 @@ __all__ = [
     "datasets",
     "exceptions",
     "files",
+    "memory",
     "metrics",
     "mine_matrix",
     "mine_patterns",
@@ -52,4 +57,5 @@ __all__ = [
     "ranking",
     "report",
     "simulate",
+    "streaming",
 ]

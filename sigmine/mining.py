@@ -250,7 +250,7 @@ def mine_matrix(
         max_length=max_length,
     )
     count_workers(n_jobs)
-    matrix, frame_names = validate_binary_matrix(X)
+    matrix, frame_names = validate_binary_matrix(X, packed=True)
     if item_names is None:
         names = frame_names or [f"x{j}" for j in range(matrix.shape[1])]
     else:
