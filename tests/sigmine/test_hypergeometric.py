@@ -153,8 +153,9 @@ def test_the_tilt_does_not_enter_the_answer(margins, theta):
     support = np.repeat(np.array([x], dtype=np.int64), len(a), axis=0)
     margins = kernel_margins(n, n1)
     found = hypergeometric._tails_by_tilt(a, support, margins, np.full(len(a), float(theta)))
+    # Tilted away from its target, a tail may come out as 1 less the other: an absolute error.
     np.testing.assert_allclose(
-        np.exp(found), np.exp(hypergeometric.log_tails(a, support, margins)), rtol=1e-11
+        np.exp(found), np.exp(hypergeometric.log_tails(a, support, margins)), rtol=1e-11, atol=1e-13
     )
 
 
