@@ -1,11 +1,14 @@
 """The search: every closed itemset that could be significant, depth first, and the threshold.
 
-``testability`` holds the on-line state of Tarone's procedure, ``itemsets`` the enumeration kernel,
-``driver`` runs the two passes over it, ``outcome`` is what comes back.
+``prepare`` brings the data into the kernels' order, ``tasks`` cuts the search space, ``worker``
+runs the kernels over tasks, ``rounds`` shares them among threads or processes, ``testability``
+holds the on-line state of Tarone's procedure, ``driver`` leads from tasks to the answer,
+``checkpoint`` keeps what was found so far, ``outcome`` is what comes back.
 May import: association, problem, bitset and what lies below them.
 """
 
+from .checkpoint import Checkpoint
 from .driver import search_patterns
 from .outcome import ProgressCallback, SearchOutcome, SearchProgress
 
-__all__ = ["ProgressCallback", "SearchOutcome", "SearchProgress", "search_patterns"]
+__all__ = ["Checkpoint", "ProgressCallback", "SearchOutcome", "SearchProgress", "search_patterns"]

@@ -13,44 +13,29 @@ programs keep what is significant at the threshold of the moment, and lose some.
 from __future__ import annotations
 
 import math
+import os
+import threading
 import time
-from collections.abc import Iterator
+from collections import deque
+from dataclasses import replace
+from numbers import Real
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..association.evidence import evidence_of_log_pvalue, log_pvalue_of_evidence
-from ..parallel import count_workers, run_watched
+from ..exceptions import InputError, InputTypeError
+from ..parallel import Control, Pool, count_workers, find_pool, run_watched
 from ..problem import Problem
 from ..settings import SearchSettings
-from .describe import close_paths
-from .flat import Itemsets, lexicographic_order, reordered, sorted_within, spread
-from .layout import (
-    BOUND,
-    CANDIDATE,
-    CASES,
-    COLLECT,
-    COUNT,
-    COUNTS,
-    EDGE,
-    KEEP_FROM,
-    KEY,
-    LEVEL,
-    N_CLOSED,
-    N_PATH,
-    ROOM,
-    STORE_FROM,
-    SUMMIT,
-    SUPPORT,
-    UNKNOWN,
-    VISITED,
-    WHAT,
-    Shared,
-)
+from .answer import make_outcome
+from .checkpoint import Checkpoint, SavedPass, SavedSearch
+from .layout import COLLECT, COUNT, EDGE, KEEP_FROM, ROOM, STORE_FROM, SUMMIT
 from .outcome import ProgressCallback, SearchOutcome, SearchProgress
 from .prepare import prepare
-from .pvalues import log_pvalues
-from .tasks import plan_tasks
+from .rounds import Frame, Live, search_in_pool, search_in_threads
+from .schedule import Schedule
+from .tasks import plan_tasks, predict_least
 from .testability import (
     MARGIN,
     TIE_TOLERANCE,
@@ -60,12 +45,15 @@ from .testability import (
     first_level,
     solve_critical,
 )
-from .worker import Goal, Part, Task, Worker, merged
+from .total import Total
+from .worker import Goal, Part
 
 __all__ = ["search_patterns"]
 
-Flat = tuple[NDArray[np.int64], NDArray[np.int64]]
 _SAMPLE_SIZE, _SAMPLE_CELLS = 4_096, 4_000_000  # row sets, and counts by stratum, of the sample
+_ROUND_SECONDS = 4.0  # of a batch in a process of a pool
+_SLACK = 1e-6  # in log p: below what is kept, whatever rounding does
+_WATCHED_PARTS = 12  # tasks for so many workers, where somebody wants to know how much is done
 
 
 def search_patterns(
@@ -74,6 +62,8 @@ def search_patterns(
     *,
     n_jobs: int | None = None,
     progress: ProgressCallback | None = None,
+    time_limit: float | None = None,
+    checkpoint: str | os.PathLike[str] | Checkpoint | None = None,
 ) -> SearchOutcome:
     """Find every significant closed itemset and the exact threshold.
 
@@ -84,9 +74,16 @@ def search_patterns(
     settings : SearchSettings
         What is asked.
     n_jobs : int or None, default=None
-        Threads; the answer does not depend on it.
+        Threads; the answer does not depend on it. Inside ``joblib.parallel_config(backend=...)``
+        with a backend of processes ("dask", "loky", "ray"), its workers.
     progress : callable or None, default=None
         Called a few times a second with a `SearchProgress`.
+    time_limit : float or None, default=None
+        Seconds after which the search stops. The outcome is then about what was searched up to
+        there, and says so: see `SearchOutcome.complete`.
+    checkpoint : str, path-like, Checkpoint or None, default=None
+        A folder that keeps what was found so far: the same call goes on from there after a crash,
+        an interrupt or a time limit, with the answer of a search that was never interrupted.
 
     Returns
     -------
@@ -97,15 +94,36 @@ def search_patterns(
     ------
     SearchInterrupted
         After Ctrl-C, within a second.
+    InputError
+        If `time_limit` is not a positive number, or the folder cannot be used or holds the
+        checkpoint of another search.
+    FileFormatError
+        If the checkpoint is damaged.
 
     Notes
     -----
     Under the null hypothesis that items and outcome are independent given the strata, the
     probability of any significant pattern is at most alpha: exactly so for ``method="exact"``,
     approximately for ``method="asymptotic"``. No pattern that is testable at delta* with a p-value
-    of at most alpha / m(delta*) is missing.
+    of at most alpha / m(delta*) is missing. After a `time_limit` the same holds for the patterns
+    that were searched, with delta* and m(delta*) counted among these.
     """
-    return _Search(problem, settings, count_workers(n_jobs), progress).run()
+    pool = find_pool(n_jobs)  # looked up here: the context of joblib belongs to this thread
+    n_workers = count_workers(n_jobs) if pool is None else pool.n_workers
+    folder = None if checkpoint is None else Checkpoint.of(checkpoint)
+    control = Control(_checked_limit(time_limit))
+    search = _Search(problem, settings, n_workers, pool, control, folder, progress)
+    return run_watched(search.run, control, search.watch)
+
+
+def _checked_limit(time_limit: object) -> float | None:
+    if time_limit is None:
+        return None
+    if isinstance(time_limit, bool) or not isinstance(time_limit, Real):
+        raise InputTypeError(f"time_limit={time_limit!r} must be None or a number of seconds.")
+    if not 0 < float(time_limit) < math.inf:
+        raise InputError(f"time_limit={time_limit!r} must be above 0 seconds, and finite, or None.")
+    return float(time_limit)
 
 
 class _Search:
@@ -116,74 +134,174 @@ class _Search:
         problem: Problem,
         settings: SearchSettings,
         n_workers: int,
+        pool: Pool | None,
+        control: Control,
+        checkpoint: Checkpoint | None,
         progress: ProgressCallback | None,
     ) -> None:
         self.started = time.perf_counter()
-        self.settings, self.progress = settings, progress
-        self.prepared = prepare(problem.table, settings)
-        self.ladder = build_ladder(settings)
-        self.plan = plan_tasks(self.prepared, n_workers)
-        self.n_workers = max(1, min(n_workers, len(self.plan.tasks)))
-        self.sample_size = min(_SAMPLE_SIZE, _SAMPLE_CELLS // problem.table.n_strata + 1)
+        self.problem, self.settings, self.progress = problem, settings, progress
+        self.n_workers, self.pool, self.control = n_workers, pool, control
+        self.checkpoint = checkpoint
         self.visited = 0  # by the passes that have ended
+        self.n_passes = 0
+        self._running: tuple[str, Goal, Live, Schedule] | None = None
+        self._ended: deque[SearchProgress] = deque()
 
     def run(self) -> SearchOutcome:
         """Search, and put the answer together."""
-        level = first_level(self.ladder, self.settings)
-        part = self._pass("threshold", Goal(COUNT, level, window=self._window()))
-        level, alive = climbed(self.ladder, part.counts, part.level, self.settings)
-        visited = part.visited
-        solution = self._solve(part, level, alive)
+        self._prepare()
+        settings = self.settings
+        level = first_level(self.ladder, settings)
+        first = self._pass("threshold", Goal(COUNT, level, window=self._window()))
+        complete, fraction, items = self._searched()
+        level, alive = climbed(self.ladder, first.counts, first.level, settings)
+        part, solution = first, self._solve(first, level, alive)
         if solution is None or not self._is_complete(part, level, solution):
-            part = self._collect(level, alive)
-            solution = self._solve(part, level, alive)
-            if solution is None:
-                raise AssertionError("a pass at a fixed threshold keeps every value")
-        if solution.n_testable == 0:
+            part = first if self.control.stopped else self._collect(level, alive)
+            if self.control.stopped:
+                # No time for it: what the first pass knows for certain has to do.
+                complete, part = False, first
+                solution = solution or self._solve_above(part, level, alive)
+            else:
+                solution = self._solve(part, level, alive)
+        if solution is None:
+            raise AssertionError("a pass at a fixed threshold keeps every value")
+        if complete and solution.n_testable == 0:
             part.most = self._pass("summit", Goal(SUMMIT, level, store=part.most)).most
-        return self._outcome(solution, part, visited)
+            complete = not self.control.stopped
+        corrected = settings.alpha / max(1, solution.n_testable)
+        mask = self._final_mask(solution.n_testable)
+        if not complete:
+            kept = float(log_pvalue_of_evidence(self.ladder.rungs[level, KEEP_FROM], settings))
+            corrected = min(corrected, math.exp(kept - _SLACK))
+            mask |= part.sample_mask
+        outcome = make_outcome(
+            self.prepared, settings, part, solution,
+            corrected=corrected, sample_mask=mask, visited=first.visited,
+        )  # fmt: skip
+        return replace(
+            outcome,
+            complete=complete,
+            searched_fraction=fraction,
+            searched_items=items,
+            seconds=time.perf_counter() - self.started,
+        )
+
+    def _searched(self) -> tuple[bool, float, NDArray[np.int64] | None]:
+        """Return whether the first pass is done, its share, and the items that are done."""
+        finished, tasks = self.schedule.finished, self.schedule.plan.tasks
+        if finished.all():
+            return True, 1.0, None
+        done = np.ones(len(self.prepared.items), dtype=bool)
+        for number in np.flatnonzero(~finished).tolist():
+            done[tasks[number].first : tasks[number].last] = False
+        items = [self.prepared.items[i] for i in np.flatnonzero(done).tolist()]
+        found = np.sort(np.concatenate([np.empty(0, dtype=np.int64), *items]))
+        return False, self.schedule.weight_finished, found
+
+    def _prepare(self) -> None:
+        """Bring the data into the kernel's order, and look for what an earlier run has left."""
+        settings, table = self.settings, self.problem.table
+        self.prepared = prepare(table, settings)
+        self.ladder = build_ladder(settings)
+        self.sample_size = min(_SAMPLE_SIZE, _SAMPLE_CELLS // table.n_strata + 1)
+        self.frame = Frame(self.prepared, settings, self.ladder, self.sample_size)
+        self.saved: SavedSearch | None = None
+        if self.checkpoint is not None:
+            self.saved = SavedSearch(self.checkpoint, self.frame)
+            self.started -= self.saved.seconds
+        # A search by one worker that nobody watches needs no weights; one that can be left in the
+        # middle is cut into small tasks; with one worker, being watched changes nothing else.
+        may_be_left = self.saved is not None or self.control.seconds_left < math.inf
+        n_parts, least = self.n_workers, 1
+        if may_be_left or self.progress is not None:
+            n_parts = max(n_parts, _WATCHED_PARTS)
+        if n_parts > 1:
+            least = predict_least(self.prepared, settings)
+        split = may_be_left or self.n_workers > 1 or self.pool is not None
+        self.plan = plan_tasks(self.prepared, n_parts, least, split=split)
 
     def _window(self) -> float:
         return math.inf if self.settings.grid_step is None else -math.inf
 
     def _pass(self, stage: str, goal: Goal) -> Part:
-        """Run one pass over all tasks."""
-        self.prepared.data.root_score[:, BOUND] = UNKNOWN  # bounds hold for one cut only
-        shared = Shared(
-            np.zeros(1, dtype=np.int64), np.zeros(len(self.ladder.rungs), dtype=np.int64)
+        """Run one pass over all tasks, or the rest of it that an earlier run has left."""
+        number, self.n_passes = self.n_passes, self.n_passes + 1
+        plan, part, finished = self.plan, None, None
+        if self.saved is not None and number < len(self.saved.passes):
+            earlier = self.saved.of_stage(number, stage)
+            plan, part, finished = earlier.plan, earlier.part, earlier.finished
+        total = Total(
+            goal, self.ladder, self.settings, self.sample_size, len(plan.tasks), part, finished
         )
-        workers: list[Worker] = []
-
-        def watch(fraction: float) -> None:
-            if self.progress is None:
-                return
-            tallies = [worker.tally for worker in list(workers)]
-            level = max([goal.level, *(int(t.state[LEVEL]) for t in tallies)])
-            self.progress(
-                SearchProgress(
-                    stage=stage,
-                    visited=self.visited + sum(int(t.state[VISITED]) for t in tallies),
-                    testable=sum(int(t.counts[level:, COUNTS].sum()) for t in tallies),
-                    threshold=float(self.settings.alpha / self.ladder.rungs[level, ROOM]),
-                    fraction_done=fraction,
-                    seconds=time.perf_counter() - self.started,
-                )
-            )
-
-        def work(_: int, tasks: Iterator[Task]) -> Part:
-            worker = Worker(
-                self.prepared, self.settings, self.ladder, shared, goal, self.sample_size
-            )
-            workers.append(worker)
-            return worker.run(tasks)
-
-        part = merged(
-            run_watched(
-                work, self.plan.tasks, self.plan.weights, self.n_workers, shared.stop, watch
-            )
-        )
+        live = Live(total)
+        n_workers = self.n_workers
+        if self.pool is None:
+            n_workers = max(1, min(n_workers, len(plan.tasks)))
+        self.schedule = Schedule(plan, n_workers, finished)
+        if part is None or self.schedule.is_waiting:
+            self._running = (stage, goal, live, self.schedule)
+            self._search(number, stage, live)
+            self._ended.append(self._progress(*self._running))
+            self._running = None
+        part = total.everything()
         self.visited += part.visited
         return part
+
+    def _search(self, number: int, stage: str, live: Live) -> None:
+        """Let the workers search what is left of a pass, and save what they hand over."""
+        schedule, saved, lock = self.schedule, self.saved, threading.Lock()
+
+        def save() -> None:
+            if saved is not None and live.total.has_whole:
+                part, secured = live.total.snapshot()
+                saved.save(number, SavedPass(stage, schedule.plan, secured, part))
+
+        def handed_over() -> None:
+            self.control.raise_if_abandoned()
+            if saved is not None and saved.is_due and lock.acquire(blocking=False):
+                try:
+                    save()
+                finally:
+                    lock.release()
+
+        everything = (self.frame, schedule, live, self.control)
+        if self.pool is not None:
+            search_in_pool(*everything, _ROUND_SECONDS, handed_over, self.pool)
+        else:
+            seconds = math.inf if self.checkpoint is None else self.checkpoint.seconds
+            search_in_threads(*everything, seconds, handed_over)
+        self.control.raise_if_abandoned()
+        save()
+
+    def watch(self) -> None:
+        """Report progress; called by the thread that waits for the search."""
+        if self.progress is None:
+            return
+        while self._ended:
+            self.progress(self._ended.popleft())
+        running = self._running
+        if running is not None:
+            state = self._progress(*running)
+            if not self._ended:  # it has ended just now: its last state comes next time
+                self.progress(state)
+
+    def _progress(self, stage: str, goal: Goal, live: Live, schedule: Schedule) -> SearchProgress:
+        """Look at a pass that is running, or has just ended."""
+        visited, level, counts = live.numbers()
+        fraction, seconds_left = schedule.estimate()
+        if seconds_left is not None:
+            seconds_left = min(seconds_left, self.control.seconds_left)
+        return SearchProgress(
+            stage=stage,
+            visited=self.visited + visited,
+            testable=int(counts[level:].sum()),
+            threshold=float(self.settings.alpha / self.ladder.rungs[level, ROOM]),
+            fraction_done=fraction,
+            seconds=time.perf_counter() - self.started,
+            seconds_left=seconds_left,
+        )
 
     def _collect(self, level: int, alive: int) -> Part:
         """Run a second pass at the threshold of a bucket, with everything kept that may matter."""
@@ -227,6 +345,16 @@ class _Search:
             return None
         return solution
 
+    def _solve_above(self, part: Part, level: int, alive: int) -> Critical:
+        """Return a threshold that needs no values: only what lies above the critical bucket."""
+        n_testable = alive - int(part.counts[level])
+        if n_testable == 0:
+            return Critical(0, math.nan, math.inf)
+        edge = float(self.ladder.rungs[level + 1, EDGE])
+        # A little lower, so that no value of the bucket counts as equal to its edge.
+        log_threshold = float(log_pvalue_of_evidence(edge, self.settings)) - 2.0 * TIE_TOLERANCE
+        return Critical(n_testable, log_threshold, edge)
+
     def _is_complete(self, part: Part, level: int, solution: Critical) -> bool:
         """Say whether the pass has kept all that is significant, and a large enough sample."""
         corrected = self.settings.alpha / max(1, solution.n_testable)
@@ -239,78 +367,3 @@ class _Search:
         """Return the bits of its hash that thin the testable hypotheses to the sample's size."""
         ratio = n_testable / self.sample_size
         return 0 if ratio <= 1.0 else 2 ** math.ceil(math.log2(ratio)) - 1
-
-    def _outcome(self, solution: Critical, part: Part, visited: int) -> SearchOutcome:
-        """Keep what is significant at the final threshold, with its rows and its closed itemset."""
-        settings = self.settings
-        corrected = settings.alpha / max(1, solution.n_testable)
-        testable = self._testable(part.evidence, solution)
-        mask = self._final_mask(solution.n_testable)
-        sampled = testable & (part.found[:, KEY] & mask == 0)
-        sample = part.found[sampled]
-        n_strata = self.prepared.table.n_strata
-        last = SUPPORT + n_strata
-        sample = sample[np.lexsort((sample[:, CASES], *sample[:, SUPPORT:last].T[::-1]))]
-        keep = testable & (part.found[:, WHAT] & CANDIDATE > 0)
-        support = part.found[:, SUPPORT : SUPPORT + n_strata]
-        log_threshold = math.log(corrected) + TIE_TOLERANCE
-        log_p = log_pvalues(
-            support[keep],
-            part.found[keep, SUPPORT + n_strata :],
-            self.prepared.table,
-            settings,
-            log_threshold,
-        )
-        keep[keep] = log_p <= log_threshold
-        generators, closures = self._itemsets(part, keep)
-        order = lexicographic_order(*closures)  # whatever the workers did
-        rows = np.flatnonzero(keep)[order]
-        return SearchOutcome(
-            n_visited=visited,
-            n_testable=solution.n_testable,
-            testability_threshold=math.exp(solution.log_threshold)
-            if solution.n_testable
-            else math.nan,
-            corrected_threshold=corrected,
-            smallest_minimum_pvalue=float(np.exp(log_pvalue_of_evidence(part.most, settings)))
-            if math.isfinite(part.most)
-            else math.nan,
-            generators=Itemsets(*reordered(*generators, order)),
-            closures=Itemsets(*reordered(*closures, order)),
-            support=support[rows],
-            support_cases=part.found[rows, SUPPORT + n_strata :],
-            sample_support=sample[:, SUPPORT : SUPPORT + n_strata].copy(),
-            sample_cases=sample[:, CASES].copy(),
-            sample_fraction=1.0 / (mask + 1),
-            seconds=time.perf_counter() - self.started,
-        )
-
-    def _testable(self, evidence: NDArray[np.float64], solution: Critical) -> NDArray[np.bool_]:
-        """Say which hypotheses are testable at delta*."""
-        if solution.n_testable == 0:
-            return np.zeros(len(evidence), dtype=bool)
-        testable = evidence >= solution.evidence
-        if self.settings.grid_step is None and len(evidence):
-            log_minimum = log_pvalue_of_evidence(evidence, self.settings)
-            testable |= log_minimum <= solution.log_threshold + TIE_TOLERANCE
-        return np.asarray(testable)
-
-    def _itemsets(self, part: Part, keep: NDArray[np.bool_]) -> tuple[Flat, Flat]:
-        """Return generators and closures of some records, items ascending."""
-        found = part.found
-        lengths = np.stack([found[:, N_PATH], found[:, N_CLOSED]], axis=1)
-        mine = np.repeat(np.repeat(keep, 2), lengths.reshape(-1))
-        lengths = lengths[keep]
-        items = part.items[mine]
-        on_path = np.repeat(np.tile([True, False], len(lengths)), lengths.reshape(-1))
-        paths, path_ends = items[on_path], np.cumsum(lengths[:, 0])
-        closures, closure_ends = items, np.cumsum(lengths.sum(axis=1))
-        if self.settings.max_length is not None:  # the kernel did not look for what else holds
-            data, table = self.prepared.data, self.prepared.table
-            columns = np.ascontiguousarray(data.columns.reshape(table.n_words, -1).T)
-            closures, closure_ends = close_paths(columns, data.root_cand, paths, path_ends)
-        # One item stands for the columns that were merged in a generator, all of them in a closure.
-        first = np.array([items[0] for items in self.prepared.items], dtype=np.int64)
-        generators = sorted_within(first[paths], path_ends)
-        closures, closure_ends = spread(closures, closure_ends, self.prepared.items)
-        return (generators, path_ends), (sorted_within(closures, closure_ends), closure_ends)

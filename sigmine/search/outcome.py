@@ -26,9 +26,13 @@ class SearchProgress:
     threshold : float
         Largest minimum p-value that can still be testable; it only falls.
     fraction_done : float
-        Share of the root items of this stage that are finished, 0 to 1.
+        Estimated share of the work of this stage that is done, 0 to 1; it never falls. Estimates of
+        what is left are corrected by how long the tasks took that are finished.
     seconds : float
-        Since the start of the search.
+        Since the start of the search; with a checkpoint, of earlier runs too.
+    seconds_left : float or None
+        Estimated, until the end of this stage, or until the time limit if that comes first; None
+        as long as nothing is known.
     """
 
     stage: str
@@ -37,6 +41,12 @@ class SearchProgress:
     threshold: float
     fraction_done: float
     seconds: float
+    seconds_left: float | None = None
+
+    @property
+    def rate(self) -> float:
+        """Row sets visited per second, on average."""
+        return self.visited / self.seconds if self.seconds > 0 else 0.0
 
 
 ProgressCallback = Callable[[SearchProgress], None]
@@ -49,8 +59,9 @@ class SearchOutcome:
     Attributes
     ----------
     n_visited : int
-        Row sets that the second pass visited, at the final threshold (nodes of the search tree); it
-        does not depend on the number of workers.
+        Row sets that the search visited until the threshold was known (nodes of the search tree).
+        With several workers, or after a checkpoint, it depends on how fast the threshold fell;
+        nothing else does.
     n_testable : int
         How many hypotheses are testable: m(delta*).
     testability_threshold : float
@@ -75,7 +86,19 @@ class SearchOutcome:
     sample_fraction : float
         Expected share of the testable row sets in the sample; 1.0 means all of them.
     seconds : float
-        Wall time of the search.
+        Wall time of the search; with a checkpoint, of earlier runs too.
+    complete : bool, default=True
+        False if the search was stopped by its time limit. Then `n_testable`, the thresholds and
+        the sample are about the row sets that were met, among which the error rate holds as it
+        does in a complete search; about the others nothing is said. Nothing significant is missing
+        among the patterns of `searched_items`; of what was met elsewhere a little may be counted
+        without having been looked at. The corrected threshold may be lower than
+        alpha / n_testable, so that all that meets it is known.
+    searched_fraction : float, default=1.0
+        Estimated share of the search space that was searched.
+    searched_items : ndarray of int64 or None, default=None
+        Items whose patterns were all searched: every pattern in which one of them is the rarest
+        item (the last of these, if several are equally rare). None means all items.
     """
 
     n_visited: int
@@ -91,3 +114,6 @@ class SearchOutcome:
     sample_cases: NDArray[np.int64]
     sample_fraction: float
     seconds: float
+    complete: bool = True
+    searched_fraction: float = 1.0
+    searched_items: NDArray[np.int64] | None = None

@@ -146,7 +146,7 @@ def _with_items(
     return np.minimum(total, 1e60)
 
 
-def plan_tasks(prepared: Prepared, n_workers: int, least: int = 1) -> Plan:
+def plan_tasks(prepared: Prepared, n_workers: int, least: int = 1, *, split: bool = True) -> Plan:
     """Cut the search space into tasks of about equal weight.
 
     Parameters
@@ -157,6 +157,8 @@ def plan_tasks(prepared: Prepared, n_workers: int, least: int = 1) -> Plan:
         Who will share the tasks.
     least : int, default=1
         Rows below which nothing can be testable, as far as is known.
+    split : bool, default=True
+        Whether heavy root items are split.
 
     Returns
     -------
@@ -170,7 +172,8 @@ def plan_tasks(prepared: Prepared, n_workers: int, least: int = 1) -> Plan:
         return Plan([], np.empty(0))
     goal = total / (_TASKS_PER_WORKER * max(n_workers, 1))
     until = np.cumsum(weights)
-    n_shares = np.minimum(np.minimum(weights / goal, _MOST_SHARES), np.arange(len(weights)))
+    most = np.minimum(_MOST_SHARES if split else 1, np.arange(len(weights)))
+    n_shares = np.minimum(weights / goal, most)
     tasks: list[Task] = []
     sizes: list[float] = []
     first = 0
@@ -180,7 +183,7 @@ def plan_tasks(prepared: Prepared, n_workers: int, least: int = 1) -> Plan:
             last = int(np.searchsorted(until[:heavy], before + goal, side="right"))
             last = max(last, first + 1)
             tasks.append(Task(first, last))
-            sizes.append(float(until[last - 1]) - before)
+            sizes.append(float(weights[first:last].sum()))
             first = last
         if heavy < len(weights):
             n = int(n_shares[heavy])

@@ -1,38 +1,42 @@
-"""Threads over a shared queue of chunks: everything once, errors and interrupts come through."""
+"""Work behind a watching thread, and pools of processes: errors and interrupts come through."""
 
 import threading
 import time
+from types import SimpleNamespace
 
 import joblib
 import numpy as np
 import pytest
 
+from sigmine import parallel as module
 from sigmine.exceptions import InputTypeError, SearchInterrupted
-from sigmine.parallel import count_workers, run_watched
+from sigmine.parallel import (
+    Control,
+    Failures,
+    Pool,
+    count_workers,
+    find_pool,
+    run_threads,
+    run_watched,
+)
 
 
-def nothing(fraction):
+def nothing():
     return None
-
-
-def some_chunks(n):
-    """Return n tasks; what they are is up to the worker."""
-    return [(i, i + 1) for i in range(n)]
-
-
-def run(work, chunks, n_workers, stop, watch):
-    """Run tasks of equal weight."""
-    return run_watched(
-        work, chunks, np.full(len(chunks), 1 / max(1, len(chunks))), n_workers, stop, watch
-    )
-
-
-def new_stop():
-    return np.zeros(1, dtype=np.int64)
 
 
 def search_threads():
     return [t for t in threading.enumerate() if t.name == "sigmine-search" and t.is_alive()]
+
+
+def wait_for_stop(control, seconds=20.0):
+    def work(_=0):
+        deadline = time.monotonic() + seconds
+        while not control.stopped and time.monotonic() < deadline:
+            time.sleep(0.001)
+        return control.stopped
+
+    return work
 
 
 def test_number_of_workers():
@@ -44,133 +48,255 @@ def test_number_of_workers():
         assert count_workers(1) == 1
 
 
-@pytest.mark.parametrize("bad", [0, True, False, 1.0, "2", [1]])
-def test_bad_number_of_workers(bad):
-    with pytest.raises(InputTypeError, match="n_jobs="):
-        count_workers(bad)
+@pytest.mark.parametrize("n_jobs", [0, 1.0, "2", True, [1]])
+def test_number_of_workers_that_is_none(n_jobs):
+    with pytest.raises(InputTypeError, match=r"n_jobs=.* must be None or a whole number"):
+        count_workers(n_jobs)
 
 
-@pytest.mark.parametrize("n_workers", [1, 2, 3])
-def test_every_chunk_is_worked_on_once(n_workers):
-    chunks = some_chunks(500)
-    seen = []
+class TestRunWatched:
+    def test_returns_what_the_work_returns(self):
+        calls = []
+        main = threading.current_thread()
+        threads = []
 
-    def work(number, queue):
-        mine = []
-        for chunk in queue:
-            mine.append(chunk)
-            time.sleep(0.0005)
-        seen.append(number)
-        return mine
+        def work():
+            threads.append(threading.current_thread())
+            time.sleep(0.02)
+            return "answer"
 
-    fractions = []
-    results = run(work, chunks, n_workers, new_stop(), fractions.append)
-    assert len(results) == n_workers
-    assert sorted(chunk for part in results for chunk in part) == chunks
-    assert sorted(seen) == list(range(n_workers))
-    for part in results:  # the queue is handed out in order
-        assert part == sorted(part)
-    assert fractions
-    assert all(0.0 <= f <= 1.0 for f in fractions)
-    assert fractions == sorted(fractions)
-    assert not search_threads()
+        def watch():
+            calls.append(threading.current_thread())
 
+        assert run_watched(work, Control(), watch) == "answer"
+        assert len(calls) >= 2
+        assert set(calls) == {main}
+        assert threads != [main]
+        assert not search_threads()
 
-@pytest.mark.parametrize("n_workers", [1, 2])
-def test_results_come_in_the_order_of_the_workers(n_workers):
-    def work(number, queue):
-        time.sleep(0.05 * (n_workers - number))
-        list(queue)
-        return number
+    def test_the_work_sees_the_context_of_the_caller(self):
+        with np.errstate(divide="raise"):
+            assert run_watched(np.geterr, Control(), nothing)["divide"] == "raise"
 
-    assert run(work, [(0, 1)], n_workers, new_stop(), nothing) == list(range(n_workers))
+    def test_ctrl_c_ends_the_work(self):
+        control, raised = Control(), []
 
+        def watch():
+            raised.append(time.monotonic())
+            raise KeyboardInterrupt
 
-@pytest.mark.parametrize("n_workers", [1, 2])
-def test_no_chunks(n_workers):
-    results = run(lambda number, queue: list(queue), [], n_workers, new_stop(), nothing)
-    assert results == [[]] * n_workers
+        with pytest.raises(SearchInterrupted, match="run it again") as info:
+            run_watched(wait_for_stop(control), control, watch)
+        assert time.monotonic() - raised[0] < 1.0
+        assert isinstance(info.value, KeyboardInterrupt)  # so that it passes `except Exception`
+        assert info.value.__suppress_context__
+        assert control.stopped
+        with pytest.raises(SearchInterrupted, match="nobody waits"):
+            control.raise_if_abandoned()
+        assert not search_threads()
 
+    def test_ctrl_c_during_work_that_cannot_be_stopped(self):
+        # Numpy sorting, or a kernel that is being compiled: left alone after half a second.
+        control, go_on = Control(), threading.Event()
 
-def wait_for_stop(stop, seconds=20.0):
-    def work(number, queue):
-        for _ in queue:
-            deadline = time.monotonic() + seconds
-            while not stop[0] and time.monotonic() < deadline:
-                time.sleep(0.001)
-        return bool(stop[0])
+        def work():
+            go_on.wait(20.0)
+            control.raise_if_abandoned()
 
-    return work
+        def watch():
+            raise KeyboardInterrupt
 
+        started = time.monotonic()
+        with pytest.raises(SearchInterrupted):
+            run_watched(work, control, watch)
+        assert 0.4 < time.monotonic() - started < 1.0
+        go_on.set()
+        for thread in search_threads():
+            thread.join(5.0)
+        assert not search_threads()
 
-@pytest.mark.parametrize("n_workers", [1, 2])
-def test_keyboard_interrupt_stops_the_workers(n_workers):
-    stop = new_stop()
-    raised = []
-
-    def watch(fraction):
-        raised.append(time.monotonic())
-        raise KeyboardInterrupt
-
-    with pytest.raises(SearchInterrupted, match="run it again") as info:
-        run(wait_for_stop(stop), [(0, 1), (1, 2), (2, 3)], n_workers, stop, watch)
-    assert time.monotonic() - raised[0] < 1.0
-    assert isinstance(info.value, KeyboardInterrupt)  # so that it passes `except Exception`
-    assert info.value.__suppress_context__
-    assert stop[0] == 1
-    assert not search_threads()
-
-
-@pytest.mark.parametrize("n_workers", [1, 2])
-def test_an_error_of_a_worker_is_raised(n_workers):
-    def work(number, queue):
-        for chunk in queue:
-            if chunk == (3, 4):
-                raise MemoryError("no room")
-        return number
-
-    with pytest.raises(MemoryError, match="no room"):
-        run(work, some_chunks(10), n_workers, new_stop(), nothing)
-    assert not search_threads()
-
-
-def test_an_error_of_one_worker_stops_the_others():
-    stop = new_stop()
-    waiting = wait_for_stop(stop, seconds=3.0)
-
-    def work(number, queue):
-        if number == 0:
+    def test_an_error_of_the_work_is_raised(self):
+        def work():
             raise MemoryError("no room")
-        return waiting(number, queue)
 
-    started = time.monotonic()
-    with pytest.raises(MemoryError, match="no room"):
-        run(work, [(0, 1)], 2, stop, nothing)
-    assert time.monotonic() - started < 2.0
-    assert stop[0] == 1
+        with pytest.raises(MemoryError, match="no room"):
+            run_watched(work, Control(), nothing)
+        assert not search_threads()
 
+    def test_an_error_of_the_watcher_stops_the_work(self):
+        # A progress callback that fails must not leave a search running behind the caller's back.
+        control = Control()
 
-@pytest.mark.parametrize("n_workers", [1, 2])
-def test_an_error_of_the_watcher_stops_the_workers(n_workers):
-    # A progress callback that fails must not leave a search running behind the caller's back.
-    stop = new_stop()
+        def watch():
+            raise RuntimeError("no terminal")
 
-    def watch(fraction):
-        raise RuntimeError("no terminal")
+        with pytest.raises(RuntimeError, match="no terminal"):
+            run_watched(wait_for_stop(control, seconds=3.0), control, watch)
+        assert control.stopped
+        assert not search_threads()
 
-    with pytest.raises(RuntimeError, match="no terminal"):
-        run(wait_for_stop(stop, seconds=3.0), [(0, 1)], n_workers, stop, watch)
-    assert stop[0] == 1
-    assert not search_threads()
+    def test_short_work_is_not_slowed_down(self):
+        def seconds():
+            started = time.perf_counter()
+            run_watched(nothing, Control(), nothing)
+            return time.perf_counter() - started
 
-
-def test_short_work_is_not_slowed_down():
-    run(lambda number, queue: list(queue), [(0, 1)], 1, new_stop(), nothing)
-    best = min(time_of_an_empty_run() for _ in range(5))
-    assert best < 0.04  # a poll of 0.05 s would be seen
+        assert min(seconds() for _ in range(5)) < 0.04  # a poll of 0.05 s would be seen
 
 
-def time_of_an_empty_run():
-    started = time.perf_counter()
-    run(lambda number, queue: list(queue), [(0, 1)], 1, new_stop(), nothing)
-    return time.perf_counter() - started
+class TestControl:
+    def test_without_a_limit(self):
+        control = Control()
+        control.check_time()
+        assert control.seconds_left == np.inf
+        assert not control.stopped
+        control.raise_if_abandoned()
+
+    def test_time_is_up(self):
+        control = Control(0.03)
+        control.check_time()
+        assert 0.0 < control.seconds_left <= 0.03
+        assert not control.stopped
+        assert run_watched(wait_for_stop(control, seconds=10.0), control, nothing) is True
+        assert control.seconds_left == 0.0
+        control.raise_if_abandoned()  # somebody waits for the answer
+
+    def test_the_flag_has_a_cache_line_of_its_own(self):
+        stop = Control().stop
+        assert stop.flags.c_contiguous
+        assert stop.base.nbytes >= 3 * 8 + 2 * 56
+        start = stop.__array_interface__["data"][0] - stop.base.__array_interface__["data"][0]
+        assert start >= 56
+        assert stop.base.nbytes - start - 8 >= 56
+
+
+class TestRunThreads:
+    @pytest.mark.parametrize("n_workers", [1, 2, 3])
+    def test_results_come_in_the_order_of_the_workers(self, n_workers):
+        def work(number):
+            time.sleep(0.03 * (n_workers - number))
+            return number
+
+        assert run_threads(work, n_workers, Control()) == list(range(n_workers))
+
+    def test_one_worker_is_the_present_thread(self):
+        assert run_threads(lambda _: threading.current_thread(), 1, Control()) == [
+            threading.current_thread()
+        ]
+
+    def test_an_error_of_one_worker_stops_the_others(self):
+        control = Control()
+        waiting = wait_for_stop(control, seconds=3.0)
+
+        def work(number):
+            if number == 0:
+                raise MemoryError("no room")
+            return waiting()
+
+        started = time.monotonic()
+        with pytest.raises(MemoryError, match="no room"):
+            run_threads(work, 2, control)
+        assert time.monotonic() - started < 2.0
+        assert control.stopped
+
+
+class TestPool:
+    def test_threads_are_the_default(self):
+        assert find_pool(None) is None
+        assert find_pool(2) is None
+        for backend in ("threading", "sequential"):
+            with joblib.parallel_config(backend=backend, n_jobs=2):
+                assert find_pool(None) is None
+        with joblib.parallel_config(n_jobs=2):
+            assert find_pool(None) is None
+
+    def test_processes_on_request(self):
+        with joblib.parallel_config(backend="loky", n_jobs=2):
+            assert find_pool(None).n_workers == 2
+            assert find_pool(3).n_workers == 3
+            assert find_pool(1) is None  # a process would do what a thread does
+        with joblib.parallel_config(backend="loky"):
+            assert find_pool(None) is None
+
+    def test_processes_return_what_they_are_asked(self):
+        with joblib.parallel_config(backend="loky", n_jobs=2):
+            pool = find_pool(None)
+        assert pool.returns_early
+        data = np.arange(10, dtype=np.uint8)
+        assert pool.send(data) is data
+        assert sorted(pool.run(divmod, [(7, 2), (9, 4), (5, 5)])) == [(1, 0), (2, 1), (3, 1)]
+
+    def test_calls_are_made_when_a_worker_is_free(self):
+        with joblib.parallel_config(backend="loky", n_jobs=2):
+            pool = find_pool(None)
+        made, out = [], []
+
+        def calls():
+            for number in range(8):
+                made.append(len(out))
+                yield (number,)
+
+        for result in pool.run(abs, calls()):
+            out.append(result)
+            time.sleep(0.01)
+        assert sorted(out) == list(range(8))
+        assert made[:2] == [0, 0]  # two at first, the others later
+
+    def test_a_backend_that_returns_by_the_round(self):
+        with joblib.parallel_config(backend="multiprocessing", n_jobs=2):
+            pool = find_pool(None)
+        assert not pool.returns_early
+        assert sorted(pool.run(abs, [(-1,), (-2,)])) == [1, 2]
+
+    def test_data_go_to_every_worker_of_a_cluster(self):
+        sent = []
+
+        class Client:
+            def scatter(self, data, **options):
+                sent.append((data, options))
+                return "future"
+
+        data = np.arange(10, dtype=np.uint8)
+        assert Pool(SimpleNamespace(client=Client()), 4).send(data) == "future"
+        assert sent == [(data, {"broadcast": True, "hash": False})]
+
+
+class TestFailures:
+    def lost(self, *results):
+        def run():
+            yield from results
+            raise OSError("worker lost")
+
+        return run
+
+    def test_results_before_a_loss_are_not_lost(self):
+        failures = Failures()
+        assert list(failures.until_lost(self.lost(1, 2))) == [1, 2]
+
+    def test_the_third_loss_in_a_row_is_raised(self):
+        failures = Failures()
+        for _ in range(2):
+            assert list(failures.until_lost(self.lost())) == []
+        with pytest.raises(OSError, match="worker lost") as info:
+            list(failures.until_lost(self.lost()))
+        assert "3 times in a row" in info.value.__notes__[0]
+
+    def test_a_result_in_between_starts_the_count_anew(self):
+        failures = Failures()
+        for _ in range(10):
+            assert list(failures.until_lost(self.lost("some work"))) == ["some work"]
+            assert list(failures.until_lost(self.lost())) == []
+
+    def test_a_start_that_fails_counts(self):
+        failures = Failures()
+
+        def run():
+            raise TimeoutError("no workers")
+
+        for _ in range(module._MOST_FAILURES - 1):
+            assert list(failures.until_lost(run)) == []
+        with pytest.raises(TimeoutError, match="no workers"):
+            list(failures.until_lost(run))
+
+    def test_all_results_and_no_loss(self):
+        assert list(Failures().until_lost(lambda: iter([1, 2, 3]))) == [1, 2, 3]

@@ -203,6 +203,28 @@ def test_project(packed):
     assert {0, 1, 2, 3, 5} <= widths
 
 
+@pytest.mark.parametrize("border", [62, 63, 64, 65, 66, 127, 128, 129])
+def test_project_words_that_end_at_a_border(border):
+    # The rows of two or three words end just before, at and just behind the end of a word.
+    rng = np.random.default_rng(border)
+    for first in (1, 31, 62, 63, 64):
+        counts = [first, min(64, border - first)]
+        counts += [border - sum(counts), 5]  # five more rows behind the border
+        if not all(0 <= count <= 64 for count in counts):
+            continue
+        block = Block(rng, 64 * len(counts), 4, 0.0)
+        for word, count in enumerate(counts):
+            block.kept[64 * word + rng.choice(64, count, replace=False)] = True
+        block.rows = pack(block.kept[None, :])[0]
+        block.chosen = np.concatenate([[-1, -1], rng.permutation(4)])
+        expected = block.expected(packed=True)
+        width = expected.shape[1]
+        out = np.full(4 * width + 1, RUBBISH)
+        project(**block.arguments(), packed=True, out=out, place=0, out_stride=4)
+        np.testing.assert_array_equal(out[:-1].reshape(width, 4), expected.T)
+        assert out[-1] == RUBBISH
+
+
 @pytest.mark.parametrize("packed", [False, True])
 def test_project_pair(packed):
     n_pairs = 0

@@ -1,7 +1,5 @@
 """The cut of the search space into tasks: nothing is left out, nothing is done twice."""
 
-import itertools
-import math
 from collections import Counter, defaultdict
 from types import SimpleNamespace
 
@@ -9,7 +7,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import stats
 
 from sigmine.search import tasks as module
 from sigmine.search.layout import ONES
@@ -98,66 +95,76 @@ def test_no_task_is_much_heavier_than_the_goal(n_workers):
             assert weight < 2 * goal * (1 + 1e-9) or task.n_shares == min(64, task.first)
 
 
-def expected_subtrees(supports, n_rows, least):
-    """Sets of independent items below every root that keep `least` rows, one by one."""
-    density = [s / (n_rows + 1) for s in supports]
-    out = []
-    for i, support in enumerate(supports):
-        sizes = (
-            support * math.prod(density[j] for j in itemset)
-            for length in range(i + 1)
-            for itemset in itertools.combinations(range(i), length)
-        )
-        out.append(1 + sum(stats.poisson.sf(least - 1, size) for size in sizes))
-    return out
-
-
-@pytest.mark.parametrize("least", [1, 5, 40])
-@pytest.mark.parametrize(("low", "high"), [(20, 60), (100, 400), (300, 950), (990, 998)])
-def test_weights_of_roots(low, high, least):
+def test_weights_of_roots():
     rng = np.random.default_rng(3)
-    supports = np.sort(rng.integers(low, high, 12))[::-1].tolist()
-    weights = root_weights(of_supports(supports, 1000), least)
-    assert weights.shape == (12,)
-    np.testing.assert_allclose(weights, expected_subtrees(supports, 1000, least), rtol=0.35)
-
-
-def test_weights_follow_the_bar():
-    rng = np.random.default_rng(3)
-    for density in (0.01, 0.3, 0.7):
-        prepared = of_supports(rng.binomial(998, density, 300) + 1, 1000)
-        total = [root_weights(prepared, least).sum() for least in (0, 1, 3, 10, 100, 300, 900)]
-        assert total[0] == total[1]
-        assert (np.diff(total) <= 0).all()
-        assert total[1] > 2 * total[-1]
+    for density in (0.001, 0.3, 0.7):
+        supports = rng.binomial(998, density, 300) + 1
+        weights = root_weights(of_supports(supports, 1000), 1)
+        assert weights.shape == (300,)
+        assert (weights >= 1).all()
+        assert density < 0.1 or weights[-1] > weights[0]
+    # The higher the bar, the less there is to do.
+    more, less = (root_weights(of_supports(supports, 1000), least) for least in (1, 300))
+    assert (less <= more).all()
+    assert less.sum() < more.sum()
     assert root_weights(of_supports([], 10), 1).shape == (0,)
-    # Nothing below the items: all of them weigh the same.
-    np.testing.assert_allclose(root_weights(of_supports([5, 5, 5], 100), 90), 1.0)
+    # Nothing of 90 rows below items of 5: all of them weigh the same.
+    assert root_weights(of_supports([5, 5, 5], 100), 90) == pytest.approx([1.0, 1.0, 1.0])
+    # Items of equal support: item i has those before it to be combined with.
+    equal = root_weights(of_supports([300] * 40, 1000), 5)
+    assert (np.diff(equal) > 0).all()
 
 
-@pytest.mark.parametrize("method", ["exact", "asymptotic"])
-def test_the_fewest_rows_are_predicted(method):
-    # Independent items, where the estimate should hold: within a factor 2 of what comes out.
+@pytest.mark.parametrize(("density", "least"), [(0.5, 12), (0.3, 8), (0.12, 5)])
+def test_weights_are_subtree_sizes_where_items_are_independent(density, least):
+    # Brute force: all sets with at least that many rows, by their rarest item.
+    rng = np.random.default_rng(5)
+    n_rows, n_items = 400, 16
+    matrix = rng.random((n_rows, n_items)) < density * rng.uniform(0.7, 1.3, n_items)
+    matrix = matrix[:, np.argsort(-matrix.sum(axis=0), kind="stable")]
+    sizes = np.zeros(n_items)
+
+    def descend(rows, item, root):
+        for other in range(item):
+            both = rows & matrix[:, other]
+            if both.sum() >= least:
+                sizes[root] += 1
+                descend(both, other, root)
+
+    for item in range(n_items):
+        sizes[item] += 1
+        descend(matrix[:, item], item, item)
+    weights = root_weights(of_supports(matrix.sum(axis=0), n_rows), least) - 1.0
+    assert weights.sum() == pytest.approx(sizes.sum(), rel=0.35)
+    assert np.corrcoef(weights, sizes)[0, 1] > 0.9
+
+
+def problem_of(n_items, density, **options):
     rng = np.random.default_rng(8)
-    n_rows = 400
-    for density, n_items in ((0.1, 40), (0.3, 14), (0.5, 10)):
-        matrix, y = rng.random((n_rows, n_items)) < density, np.arange(n_rows) % 4 == 0
-        problem, outcome = mine(matrix, y, None, method=method)
-        fewest = outcome.sample_support.sum(axis=1).min()
-        assert outcome.sample_fraction == 1.0
-        prepared = prepare(problem.table, SearchSettings(method=method))
-        least = predict_least(prepared, SearchSettings(method=method))
-        assert fewest / 2 <= least <= 2 * fewest
-        stricter = predict_least(prepared, SearchSettings(method=method, alpha=1e-6))
-        assert stricter > least
-        bounded = SearchSettings(method=method, min_support=50)
-        assert predict_least(prepare(problem.table, bounded), bounded) == max(50, least)
+    matrix, y = rng.random((500, n_items)) < density, rng.random(500) < 0.5
+    settings = SearchSettings(**options)
+    prepared = prepare(make_problem(matrix, y, None).table, settings)
+    outcome = mine(matrix, y, None, **options)[1]
+    return prepared, settings, outcome
 
 
-def test_the_fewest_rows_where_nothing_can_be_testable():
-    problem = make_problem(np.eye(4, dtype=bool)[:, :2], [1, 1, 0, 0], None)
-    settings = SearchSettings(alpha=1e-9)
-    assert predict_least(prepare(problem.table, settings), settings) == 4  # all rows there are
+@pytest.mark.parametrize(
+    "options", [{}, {"method": "asymptotic", "grid_step": 0.06}, {"alternative": "greater"}]
+)
+@pytest.mark.parametrize(("n_items", "density"), [(14, 0.5), (80, 0.1)])
+def test_the_predicted_number_of_rows(n_items, density, options):
+    # The fewest rows of what is testable in the end, known after the search only.
+    prepared, settings, outcome = problem_of(n_items, density, **options)
+    assert outcome.sample_fraction == 1.0
+    found = int(outcome.sample_support.sum(axis=1).min())
+    assert 0.6 * found - 1 <= predict_least(prepared, settings) <= 1.5 * found + 1
+
+
+def test_the_predicted_number_of_rows_stays_in_range():
+    prepared, _, _ = problem_of(3, 0.5)
+    assert predict_least(prepared, SearchSettings(min_support=44)) == 44
+    assert 1 <= predict_least(prepared, SearchSettings(alpha=1e-300)) <= 500
+    assert predict_least(prepared, SearchSettings(alpha=0.999)) >= 1
 
 
 @pytest.mark.parametrize("density", [0.9, 0.9999])
@@ -197,7 +204,7 @@ def test_the_answer_does_not_depend_on_the_plan(share, monkeypatch):
         return plans[-1]
 
     monkeypatch.setattr("sigmine.search.driver.plan_tasks", kept)
-    other = mine(*case, alpha=0.3)[1]
+    other = mine(*case, alpha=0.3, n_jobs=2)[1]
     assert len(plans[0].tasks) == 1 if share == 1 else len(plans[0].tasks) > 9
     assert other.n_testable == one.n_testable
     assert other.testability_threshold == one.testability_threshold

@@ -5,7 +5,6 @@ have tests of their own, so that tables of some hundred rows can be tried.
 """
 
 import hashlib
-import itertools
 import math
 import os
 import platform
@@ -57,7 +56,7 @@ class Search:
         self.prepared = prepare(self.table, self.settings)
         self.ladder = build_ladder(self.settings)
         self.n_columns = len(self.prepared.data.root_cand)
-        self.whole = [Task(0, self.n_columns)]
+        self.whole = [Task(0, self.n_columns)] if self.n_columns else []
 
     def new_shared(self):
         return Shared(np.zeros(1, dtype=np.int64), np.zeros(len(self.ladder.rungs), dtype=np.int64))
@@ -430,7 +429,7 @@ def nested_case(rng, m, depth, spread, n_strata, n_rows=330):
         matrix[outside, j] = True
     assert matrix[:, : depth + 1].all(axis=1).sum() == m
     strata = np.arange(n_rows) * n_strata // n_rows  # borders anywhere in a word
-    y = rng.random(n_rows) < np.where(matrix[:, -2:].all(axis=1), 0.7, 0.3)
+    y = rng.random(n_rows) < np.where(matrix[:, -2:].all(axis=1), 0.9, 0.15)
     y[np.flatnonzero(np.diff(strata, prepend=-1))] = True  # both classes in every stratum
     y[np.flatnonzero(np.diff(strata, append=n_strata))] = False
     return matrix, y, strata
@@ -460,7 +459,7 @@ def assert_equal_to_brute_force(case, **options):
 @pytest.mark.parametrize("spread", [False, True], ids=["side by side", "far apart"])
 def test_row_sets_at_the_borders_of_words_are_all_enumerated(m, spread):
     rng = np.random.default_rng([m, spread])
-    for depth, n_strata in itertools.product((0, 1, 2), (1, 3)):
+    for depth, n_strata in ((0, 1), (1, 3), (2, 3)):
         search = Search(nested_case(rng, m, depth, spread, n_strata))
         expected = {name: sum(x) for name, (x, _) in search.hypotheses().items()}
         assert m in expected.values()
@@ -476,21 +475,21 @@ def test_row_sets_at_the_borders_of_words_are_all_enumerated(m, spread):
 def test_row_sets_at_the_borders_of_words_are_all_tested(m, spread, method):
     rng = np.random.default_rng([m, spread, method == "exact"])
     n_significant = 0
+    n_strata = [1, 3, 40]
     for depth in (0, 1, 2):
-        for n_strata in (1, 3, 40):
-            case = nested_case(rng, m, depth, spread, n_strata)
-            alternative = ["two-sided", "greater", "less"][(depth + n_strata) % 3]
-            n_significant += assert_equal_to_brute_force(
-                case, method=method, alternative=alternative, alpha=0.3
-            )
-            # At a level where most is testable, and with short descriptions.
-            search = Search(case, method=method)
-            evidence = search.scored()[3]
-            part = search.run(Goal(COLLECT, 0, store=1e-6, keep=math.inf))
-            np.testing.assert_allclose(
-                np.sort(part.values), np.sort(evidence[evidence >= 1e-6]), rtol=1e-9
-            )
-            assert_equal_to_brute_force(case, method=method, max_length=3, alpha=0.3)
+        case = nested_case(rng, m, depth, spread, n_strata[(depth + m) % 3])
+        alternative = ["two-sided", "greater", "less"][(depth + m // 2) % 3]
+        n_significant += assert_equal_to_brute_force(
+            case, method=method, alternative=alternative, alpha=0.3
+        )
+        # At a level where everything is testable, and with short descriptions.
+        search = Search(case, method=method)
+        evidence = search.scored()[3]
+        part = search.run(Goal(COLLECT, 0, store=1e-6, keep=math.inf))
+        np.testing.assert_allclose(
+            np.sort(part.values), np.sort(evidence[evidence >= 1e-6]), rtol=1e-9
+        )
+    assert_equal_to_brute_force(case, method=method, max_length=3, alpha=0.3)
     assert n_significant > 0
 
 
