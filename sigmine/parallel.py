@@ -28,7 +28,7 @@ __all__ = [
     "Failures",
     "Pool",
     "count_workers",
-    "find_pool",
+    "find_workers",
     "run_threads",
     "run_watched",
 ]
@@ -218,8 +218,8 @@ def run_threads(work: Callable[[int], T], n_workers: int, control: Control) -> l
     return list(parallel(joblib.delayed(guarded)(number) for number in range(n_workers)))
 
 
-def find_pool(n_jobs: int | None) -> Pool | None:
-    """Return the processes that the caller's `joblib.parallel_config` asks for.
+def find_workers(n_jobs: int | None) -> tuple[int, Pool | None]:
+    """Return the workers that the caller asks for, by `n_jobs` and by `joblib.parallel_config`.
 
     Parameters
     ----------
@@ -228,19 +228,28 @@ def find_pool(n_jobs: int | None) -> Pool | None:
 
     Returns
     -------
-    Pool or None
-        None where threads are meant: without a configured backend, with one of threads, with a
-        single worker on this machine, and inside a task of Dask (waiting there for other tasks
-        could block the cluster).
+    n_workers : int
+        How many.
+    pool : Pool or None
+        Their processes. None where threads are meant: without a configured backend, with one of
+        threads, with a single worker on this machine, and inside a task of Dask (waiting there for
+        other tasks could block the cluster).
+
+    Raises
+    ------
+    InputTypeError
+        As in `count_workers`.
     """
+    n_workers = count_workers(n_jobs)
     backend, _ = get_active_backend(prefer="threads")
     if getattr(backend, "supports_sharedmem", False) or getattr(backend, "uses_threads", False):
-        return None
-    client = getattr(backend, "client", None)
-    n_workers = count_workers(n_jobs)
-    if client is None:
-        return Pool(backend, n_workers) if n_workers > 1 else None
-    return None if _is_dask_task() else Pool(backend, n_workers)
+        return n_workers, None
+    if not hasattr(backend, "client"):
+        return n_workers, Pool(backend, n_workers) if n_workers > 1 else None
+    if _is_dask_task():
+        with joblib.parallel_config(backend="threading", n_jobs=1):
+            return count_workers(n_jobs), None
+    return n_workers, Pool(backend, n_workers)
 
 
 def _is_dask_task() -> bool:

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from ..association.evidence import evidence_of_log_pvalue, log_pvalue_of_evidence
 from ..exceptions import InputError, InputTypeError
-from ..parallel import Control, Pool, count_workers, find_pool, run_watched
+from ..parallel import Control, Pool, find_workers, run_watched
 from ..problem import Problem
 from ..settings import SearchSettings
 from .answer import make_outcome
@@ -108,8 +108,8 @@ def search_patterns(
     of at most alpha / m(delta*) is missing. After a `time_limit` the same holds for the patterns
     that were searched, with delta* and m(delta*) counted among these.
     """
-    pool = find_pool(n_jobs)  # looked up here: the context of joblib belongs to this thread
-    n_workers = count_workers(n_jobs) if pool is None else pool.n_workers
+    # Looked up here: the context of joblib belongs to this thread.
+    n_workers, pool = find_workers(n_jobs)
     folder = None if checkpoint is None else Checkpoint.of(checkpoint)
     control = Control(_checked_limit(time_limit))
     search = _Search(problem, settings, n_workers, pool, control, folder, progress)

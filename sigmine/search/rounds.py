@@ -326,7 +326,7 @@ class _Batches:
             if not numbers:
                 return
             self.out[numbers[0]] = numbers
-            schedule.begin(numbers[0])
+            schedule.begin(*numbers)
             tasks = tuple(schedule.plan.tasks[number] for number in numbers)
             limit = control.seconds_left
             total = self.total

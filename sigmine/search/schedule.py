@@ -15,6 +15,7 @@ from .worker import Task
 __all__ = ["Batch", "Schedule"]
 
 WAITING, OUT, FINISHED = 0, 1, 2
+_MOST_OF_A_TASK = 0.9  # that can be taken for done while it runs
 
 
 class Schedule:
@@ -39,7 +40,8 @@ class Schedule:
             self._status[finished] = FINISHED
         self._lock = threading.Lock()
         self._next = 0  # no task before it is waiting
-        self._since: dict[int, float] = {}  # of tasks that are out: when they began
+        # Of what is out with a worker: when it began, and its weight.
+        self._running: dict[int, tuple[float, float]] = {}
         # Cumulated weight and worker seconds of the tasks that were finished here.
         self._weight_done, self._seconds_done = [0.0], [0.0]
         self._fraction = 0.0
@@ -95,10 +97,11 @@ class Schedule:
                 self._next += 1
         return taken
 
-    def begin(self, number: int) -> None:
-        """Note that a task begins now."""
+    def begin(self, *numbers: int) -> None:
+        """Note that a worker begins now with tasks, one after the other."""
+        weight = float(self.plan.weights[list(numbers)].sum())
         with self._lock:
-            self._since[number] = time.monotonic()
+            self._running[numbers[0]] = (time.monotonic(), weight)
 
     def end(self, number: int, seconds: float | None = None) -> None:
         """Note that a task is finished.
@@ -112,7 +115,7 @@ class Schedule:
         """
         now = time.monotonic()
         with self._lock:
-            began = self._since.pop(number, now)
+            began, _ = self._running.pop(number, (now, 0.0))
             self._status[number] = FINISHED
             weight = float(self.plan.weights[number])
             self._weight_done.append(self._weight_done[-1] + weight)
@@ -124,7 +127,7 @@ class Schedule:
         """Note that tasks that were handed out have not been done."""
         with self._lock:
             for number in numbers:
-                self._since.pop(number, None)
+                self._running.pop(number, None)
                 if self._status[number] == OUT:
                     self._status[number] = WAITING
                     self._next = min(self._next, number)
@@ -152,20 +155,21 @@ class Schedule:
                 return 1.0, 0.0
             rest = float(self.plan.weights[self._status != FINISHED].sum())
             weight, seconds = self._weight_done[-1], self._seconds_done[-1]
-            half = int(np.searchsorted(self._weight_done, weight / 2))
-            running = sum(now - began for began in self._since.values())
             if weight <= 0.0:
                 return self._fraction, None
+            half = int(np.searchsorted(self._weight_done, weight / 2))
             half = min(half, len(self._weight_done) - 2)
             rate = (seconds - self._seconds_done[half]) / (weight - self._weight_done[half])
-            # What runs already counts; a task that takes longer than expected leaves no rest.
-            seconds_left = max(0.0, rest * rate - running)
-            before = 1.0 - weight - rest  # finished by an earlier run
-            done = seconds + running + max(0.0, before) * rate
-            total = done + seconds_left
-            if total > 0.0:
-                self._fraction = max(self._fraction, min(1.0, done / total))
-            return self._fraction, seconds_left / self.n_workers
+            before = max(0.0, 1.0 - weight - rest)  # finished by an earlier run
+            done, left = seconds + before * rate, rest * rate
+            for began, size in self._running.values():
+                # One that takes longer than expected is never as good as finished.
+                share = min(now - began, _MOST_OF_A_TASK * size * rate)
+                done, left = done + share, left - share
+            left = max(left, 0.0)
+            if done + left > 0.0:
+                self._fraction = max(self._fraction, min(1.0, done / (done + left)))
+            return self._fraction, left / self.n_workers
 
 
 class Batch:

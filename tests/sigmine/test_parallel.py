@@ -15,7 +15,7 @@ from sigmine.parallel import (
     Failures,
     Pool,
     count_workers,
-    find_pool,
+    find_workers,
     run_threads,
     run_watched,
 )
@@ -202,25 +202,28 @@ class TestRunThreads:
 
 class TestPool:
     def test_threads_are_the_default(self):
-        assert find_pool(None) is None
-        assert find_pool(2) is None
+        assert find_workers(None) == (1, None)
+        assert find_workers(2) == (2, None)
         for backend in ("threading", "sequential"):
             with joblib.parallel_config(backend=backend, n_jobs=2):
-                assert find_pool(None) is None
+                assert find_workers(None)[1] is None
         with joblib.parallel_config(n_jobs=2):
-            assert find_pool(None) is None
+            assert find_workers(None) == (2, None)
+        with pytest.raises(InputTypeError):
+            find_workers(0)
 
     def test_processes_on_request(self):
         with joblib.parallel_config(backend="loky", n_jobs=2):
-            assert find_pool(None).n_workers == 2
-            assert find_pool(3).n_workers == 3
-            assert find_pool(1) is None  # a process would do what a thread does
+            for n_jobs, expected in ((None, 2), (3, 3)):
+                n_workers, pool = find_workers(n_jobs)
+                assert n_workers == pool.n_workers == expected
+            assert find_workers(1) == (1, None)  # a process would do what a thread does
         with joblib.parallel_config(backend="loky"):
-            assert find_pool(None) is None
+            assert find_workers(None) == (1, None)
 
     def test_processes_return_what_they_are_asked(self):
         with joblib.parallel_config(backend="loky", n_jobs=2):
-            pool = find_pool(None)
+            pool = find_workers(None)[1]
         assert pool.returns_early
         data = np.arange(10, dtype=np.uint8)
         assert pool.send(data) is data
@@ -228,7 +231,7 @@ class TestPool:
 
     def test_calls_are_made_when_a_worker_is_free(self):
         with joblib.parallel_config(backend="loky", n_jobs=2):
-            pool = find_pool(None)
+            pool = find_workers(None)[1]
         made, out = [], []
 
         def calls():
@@ -244,7 +247,7 @@ class TestPool:
 
     def test_a_backend_that_returns_by_the_round(self):
         with joblib.parallel_config(backend="multiprocessing", n_jobs=2):
-            pool = find_pool(None)
+            pool = find_workers(None)[1]
         assert not pool.returns_early
         assert sorted(pool.run(abs, [(-1,), (-2,)])) == [1, 2]
 

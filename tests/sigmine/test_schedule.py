@@ -177,9 +177,18 @@ class TestEstimate:
         clock.now += 4.0
         assert schedule.estimate() == (pytest.approx(0.7), pytest.approx(6.0))
         clock.now += 100.0  # longer than expected: nearly done, but not more
-        fraction, left = schedule.estimate()
-        assert left == 0.0
-        assert 0.7 < fraction <= 1.0
+        assert schedule.estimate() == (pytest.approx(0.95), pytest.approx(1.0))
+
+    def test_tasks_that_went_out_together(self, monkeypatch):
+        clock = Clock(monkeypatch)
+        schedule = Schedule(plan_of(1, 1, 1, 1, 1), 1)
+        self.run(clock, schedule, [10.0])
+        schedule.begin(*schedule.take(3, 0.61))
+        clock.now += 25.0  # of 30
+        assert schedule.estimate() == (pytest.approx(35 / 50), pytest.approx(15.0))
+        for number in (1, 2, 3):
+            schedule.end(number, 10.0)
+        assert schedule.estimate() == (pytest.approx(0.8), pytest.approx(10.0))
 
     def test_seconds_that_a_worker_reports(self, monkeypatch):
         Clock(monkeypatch)
