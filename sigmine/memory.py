@@ -20,7 +20,7 @@ _ROW_BYTES = 24  # order of the rows, their strata, and what sorts them
 _NAME_BYTES = 80  # a short text, and its place in a tuple
 _ENTRY_BYTES = 9  # of a sparse matrix: a 64-bit index, or a 32-bit one twice, and a byte
 _COUNT_BYTES = 16  # as they are counted, and in the order in which they are used
-_TABLE_BYTES = 168  # of the tables of the test, a row and a stratum: 64 stay, the rest makes them
+_TABLE_BYTES = 168  # of the tables of the test, a row and a stratum: 72 stay, the rest makes them
 _WORKER_BYTES = 2**24  # buffers that a worker has at any size of the data
 _NO_LIMIT = 2**60  # control groups write a number about as large for "no limit"
 # Below this nobody needs to be asked: looking costs more than a small search.

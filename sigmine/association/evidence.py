@@ -27,6 +27,7 @@ from .scores import (
     DOWN_BOUND,
     DOWN_CORNER,
     EXACT,
+    EXCESS,
     HIGHEST,
     LOWEST,
     MEAN,
@@ -47,6 +48,9 @@ __all__ = [
 ]
 
 
+_MOST_UNITS = 2.0**30  # of the bounds of all rows
+
+
 class EvidenceTables(NamedTuple):
     """Everything about the test that kernels need, as plain arrays.
 
@@ -64,6 +68,12 @@ class EvidenceTables(NamedTuple):
     corners : ndarray of float64
         Of the asymptotic test, in the same lines: f, v, v / f of the excess, then of the deficit
         (see `cmh.maximum_statistic_bound`). Of no use, and short, for the exact test.
+    ceilings : ndarray of int64, shape (n_rows + n_strata,)
+        For every line, the third and fourth of its parts in whole units, rounded up: the excess in
+        the upper 32 bits, the deficit in the lower ones, so that one sum over strata is both (a
+        side that is no evidence has 0).
+    unit : float
+        Units of `ceilings` in an evidence of 1.
     offset : ndarray of int64, shape (n_strata,)
         The line where stratum k starts.
     """
@@ -71,6 +81,8 @@ class EvidenceTables(NamedTuple):
     choice: NDArray[np.int64]
     parts: NDArray[np.float64]
     corners: NDArray[np.float64]
+    ceilings: NDArray[np.int64]
+    unit: float
     offset: NDArray[np.int64]
 
 
@@ -89,7 +101,7 @@ def build_tables(
     Returns
     -------
     EvidenceTables
-        64 bytes a row and stratum for the exact test, twice that for the asymptotic one.
+        72 bytes a row and stratum for the exact test, 136 for the asymptotic one.
     """
     n = np.ascontiguousarray(sizes, dtype=np.float64)
     n1 = np.ascontiguousarray(case_sizes, dtype=np.float64)
@@ -133,12 +145,29 @@ def build_tables(
         int(settings.alternative != "less"),
         int(settings.alternative != "greater"),
     )
+    ceilings, unit = _ceilings(parts, offset + lengths - 1, choice)
     return EvidenceTables(
         choice=np.array(choice, dtype=np.int64),
         parts=parts.reshape(-1),
         corners=corners.reshape(-1),
+        ceilings=ceilings,
+        unit=unit,
         offset=offset.astype(np.int64),
     )
+
+
+def _ceilings(
+    parts: NDArray[np.float64], last: NDArray[np.int64], choice: tuple[int, int, int, int]
+) -> tuple[NDArray[np.int64], float]:
+    """Return the bounds of every line in whole units, and the size of a unit.
+
+    `last` are the last lines of the strata, where the bounds are largest: the unit is such that no
+    sum over strata comes near 2^32.
+    """
+    bounds = parts[:, [UP_BOUND, DOWN_BOUND]] * np.array(choice[EXCESS:], dtype=np.float64)
+    unit = _MOST_UNITS / max(1.0, float(bounds[last].sum(axis=0).max(initial=0.0)))
+    units = np.ceil(bounds * unit).astype(np.int64)
+    return (units[:, 0] << 32) | units[:, 1], unit
 
 
 def minimum_evidences(

@@ -76,6 +76,26 @@ def ceiling_of_sums(
     return best
 
 
+@njit_inline
+def units_needed(prune: float, unit: float, kind: Int, side: Int) -> Int:
+    """Return how many units of ceilings a row set needs for a subset to reach `prune`.
+
+    Of a sum of `EvidenceTables.ceilings` one half has to be as large.
+    """
+    if prune <= 0.0:
+        return np.int64(0)
+    if kind == EXACT and side == CENTRAL:
+        prune += _LOG2
+    return np.int64(prune * unit)
+
+
+@njit_inline
+def lacks_units(units: Int, needed: Int) -> bool:
+    """Say whether neither half of a sum of ceilings is as large as needed."""
+    short: bool = (units >> 32 < needed) & (units & 0xFFFFFFFF < needed)
+    return short
+
+
 @njit_leaf
 def corner_reaches(
     lines: NDArray[np.int64],

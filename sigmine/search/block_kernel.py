@@ -288,11 +288,11 @@ def _visit(
     Until it is known that there is room for everything, nothing is counted: the kernel may return
     and visit again.
     """
-    columns, root_cand, root_score, by_ones, parts, corners, rungs, guide = data
+    columns, root_cand, root_score, by_ones, parts, corners, ceilings, rungs, guide = data
     state, marks, counts, levels, cand, score, cells_lo, cells_hi, covers_lo, covers_hi = tally
     (
-        arena, segments, masks, strata, pairs, closed, lines, chosen, shared_ones, rows, limits,
-        ends, scratch,
+        arena, segments, masks, strata, pairs, closed, lines, chosen, shared_ones, units, rows,
+        limits, ends, scratch,
     ) = stack  # fmt: skip
     values, found_evidence, found, items = buffer
     start, at = levels[depth, START], levels[depth, AT]
@@ -329,8 +329,9 @@ def _visit(
     if not limited or depth + 1 < state[MAX_LENGTH]:
         top, closed_end = extend_block(
             parent, base, stride, parent_cand, parent_score, start, me, top, ones, n_words,
-            cases_at, begin, segment_end, closed_end, state, marks, by_ones, parts, corners, cand,
-            score, arena, segments, closed, lines, chosen, shared_ones, rows, limits, ends, scratch,
+            cases_at, begin, segment_end, closed_end, state, marks, by_ones, parts, corners,
+            ceilings, cand, score, arena, segments, closed, lines, chosen, shared_ones, units,
+            rows, limits, ends, scratch,
         )  # fmt: skip
     n_chosen = top - first_child
     n_near = n_far = np.int64(0)
@@ -390,6 +391,7 @@ def search_subtrees(
     by_ones: NDArray[np.float64],
     parts: NDArray[np.float64],
     corners: NDArray[np.float64],
+    ceilings: NDArray[np.int64],
     rungs: NDArray[np.float64],
     guide: NDArray[np.int64],
     stop: NDArray[np.int64],
@@ -413,6 +415,7 @@ def search_subtrees(
     lines: NDArray[np.int64],
     chosen: NDArray[np.int64],
     shared_ones: NDArray[np.int64],
+    units: NDArray[np.int64],
     rows: NDArray[np.uint64],
     limits: NDArray[np.uint64],
     ends: NDArray[np.bool_],
@@ -432,20 +435,20 @@ def search_subtrees(
         `DONE` (also when told to stop), `STACK_SHORT`, `ARENA_SHORT` or `BUFFER_FULL`.
     """
     # Calls of more than thirty arguments cannot be merged by numba.
-    data = (columns, root_cand, root_score, by_ones, parts, corners, rungs, guide)
+    data = (columns, root_cand, root_score, by_ones, parts, corners, ceilings, rungs, guide)
     tally = (state, marks, counts, levels, cand, score, cells_lo, cells_hi, covers_lo, covers_hi)
     stack = (
-        arena, segments, masks, strata, pairs, closed, lines, chosen, shared_ones, rows, limits,
-        ends, scratch,
+        arena, segments, masks, strata, pairs, closed, lines, chosen, shared_ones, units, rows,
+        limits, ends, scratch,
     )  # fmt: skip
     buffer = (values, found_evidence, found, items)
     while not stop[0]:
         if state[PAIR_FROM] >= 0:
             code = search_pair(
                 stop, shared, state, marks, counts, columns, root_cand, by_ones, parts, corners,
-                rungs, guide, levels, cand, score, cells_lo, cells_hi, covers_lo, covers_hi, arena,
-                strata, pairs, closed, lines, shared_ones, rows, scratch, values, found_evidence,
-                found, items,
+                ceilings, rungs, guide, levels, cand, score, cells_lo, cells_hi, covers_lo,
+                covers_hi, arena, strata, pairs, closed, lines, chosen, shared_ones, units, rows,
+                scratch, values, found_evidence, found, items,
             )  # fmt: skip
             if code != DONE or stop[0]:
                 return code

@@ -37,10 +37,12 @@ TEST_KIND, TEST_SIDE, TEST_EXCESS, TEST_DEFICIT = range(20, 24)
 # the words that the arena lacks; a constant zero.
 N_STRATA, PLAIN, NEEDED, ZERO = range(24, 28)
 N_STATE = 28
-# Entries of `marks`, all evidence but SCALE: of the lowest live bucket; from which on the value of
-# a hypothesis is kept; below which a subtree is pruned; from which on a p-value may be
-# significant; below which values are kept; cells of the guide per unit; the largest of all.
-CUT, STORE, PRUNE, KEEP, WINDOW, SCALE, MOST = range(7)
+# Entries of `marks`, all evidence but SCALE and UNIT: of the lowest live bucket; from which on the
+# value of a hypothesis is kept; below which a subtree is pruned; from which on a p-value may be
+# significant; below which values are kept; cells of the guide per unit; the largest of all; units
+# of the ceilings per unit of evidence.
+CUT, STORE, PRUNE, KEEP, WINDOW, SCALE, MOST, UNIT = range(8)
+N_MARKS = 8
 # Columns of `cand`, `score` and `segments`, the candidates of a frame and the strata of a word.
 ITEM, ONES, FLAG = 0, 1, 2
 EVIDENCE, BOUND = 0, 1
@@ -80,6 +82,7 @@ class SearchData(NamedTuple):
         For a row set with that many rows: a bound of its evidence (non-decreasing), and of
         -log of the largest probability of its number of cases.
     parts, corners : ndarray of float64
+    ceilings : ndarray of int64
         As in `EvidenceTables`.
     """
 
@@ -89,6 +92,7 @@ class SearchData(NamedTuple):
     by_ones: NDArray[np.float64]
     parts: NDArray[np.float64]
     corners: NDArray[np.float64]
+    ceilings: NDArray[np.int64]
 
 
 class Ladder(NamedTuple):
@@ -131,7 +135,7 @@ class Tally(NamedTuple):
     Attributes
     ----------
     state : ndarray of int64, shape (28,)
-    marks : ndarray of float64, shape (7,)
+    marks : ndarray of float64, shape (8,)
     counts : ndarray of int64, shape (n_buckets, 2)
         Hypotheses counted, exact for every bucket from the lowest alive; and how many of them the
         others were told of.
@@ -168,7 +172,7 @@ class Stack(NamedTuple):
     closed : ndarray of int64
         Items that the closures of the nodes on the path added.
     lines : ndarray of int64, shape (n_strata + 1,)
-    chosen, shared_ones : ndarray of int64
+    chosen, shared_ones, units : ndarray of int64
     rows : ndarray of uint64, shape (n_words,)
     limits : ndarray of uint64, shape (n_segments,)
     ends : ndarray of bool, shape (n_segments,)
@@ -191,6 +195,7 @@ class Stack(NamedTuple):
     lines: NDArray[np.int64]
     chosen: NDArray[np.int64]
     shared_ones: NDArray[np.int64]
+    units: NDArray[np.int64]
     rows: NDArray[np.uint64]
     limits: NDArray[np.uint64]
     ends: NDArray[np.bool_]

@@ -23,8 +23,10 @@ from ..association.scores import (
     VARIANCE,
     ceiling_of_sums,
     evidence_of_sums,
+    lacks_units,
     may_be_small,
     subsets_reach,
+    units_needed,
 )
 from ..bitset import popcount
 from .layout import (
@@ -47,12 +49,14 @@ from .layout import (
     TEST_EXCESS,
     TEST_KIND,
     TEST_SIDE,
+    UNIT,
     UNKNOWN,
 )
 
 __all__ = ["bound_of_pair", "extend_pair", "inherit_covers"]
 
 U = np.uint64
+_FEW = 6  # candidates for which loops over all of them do not pay
 
 
 @njit_part
@@ -108,6 +112,56 @@ def _add_parts(
 
 
 @njit_part
+def _find_open(
+    lo: Int,
+    hi: Int,
+    begin: Int,
+    n: Int,
+    least: Int,
+    needed: Int,
+    n_strata: Int,
+    ceilings: NDArray[np.int64],
+    cells_lo: NDArray[np.uint64],
+    cells_hi: NDArray[np.uint64],
+    strata: NDArray[np.int64],
+    pairs: NDArray[np.uint64],
+    chosen: NDArray[np.int64],
+    shared_ones: NDArray[np.int64],
+    units: NDArray[np.int64],
+) -> Int:
+    """Choose which of `n` candidates from `begin` on have to be looked at; return how many.
+
+    Those with enough rows, and with ceilings that add up to enough (if any are `needed`). All
+    candidates go through short loops without a branch: one that counts vectorises, one looks up.
+    """
+    for i in range(n):
+        shared_ones[U(i)] = np.int64(
+            popcount(lo & cells_lo[U(begin + i)]) + popcount(hi & cells_hi[U(begin + i)])
+        )
+    n_open = np.int64(0)
+    if needed == 0:
+        for i in range(n):
+            chosen[U(n_open)] = i
+            n_open += np.int64(shared_ones[U(i)] >= least)
+        return n_open
+    for i in range(n):
+        units[U(i)] = 0
+    for s in range(n_strata):
+        in_lo, in_hi = lo & pairs[U(s), U(0)], hi & pairs[U(s), U(1)]
+        line = strata[U(s), U(LINE)] // N_COLUMNS
+        for i in range(n):
+            chosen[U(i)] = np.int64(
+                popcount(in_lo & cells_lo[U(begin + i)]) + popcount(in_hi & cells_hi[U(begin + i)])
+            )
+        for i in range(n):
+            units[U(i)] += ceilings[U(line + chosen[U(i)])]
+    for i in range(n):
+        chosen[U(n_open)] = i
+        n_open += np.int64((shared_ones[U(i)] >= least) & (not lacks_units(units[U(i)], needed)))
+    return n_open
+
+
+@njit_part
 def extend_pair(
     lo: Int,
     hi: Int,
@@ -123,6 +177,7 @@ def extend_pair(
     by_ones: NDArray[np.float64],
     parts: NDArray[np.float64],
     corners: NDArray[np.float64],
+    ceilings: NDArray[np.int64],
     cand: NDArray[np.int64],
     score: NDArray[np.float64],
     cells_lo: NDArray[np.uint64],
@@ -131,7 +186,9 @@ def extend_pair(
     pairs: NDArray[np.uint64],
     closed: NDArray[np.int64],
     lines: NDArray[np.int64],
+    chosen: NDArray[np.int64],
     shared_ones: NDArray[np.int64],
+    units: NDArray[np.int64],
     scratch: NDArray[np.float64],
 ) -> tuple[Int, Int]:
     """Write the children of a row set from `top` on; return where they, and its closure, end.
@@ -140,19 +197,22 @@ def extend_pair(
     minimum evidence, its one-sum bound over subsets, and the exact bound.
     """
     prune, keep = marks[PRUNE], marks[KEEP]
-    least = state[LEAST]
     kind, side = state[TEST_KIND], state[TEST_SIDE]
     excess, deficit = state[TEST_EXCESS], state[TEST_DEFICIT]
     tested = state[PURPOSE] != ENUMERATE
     untested_flag = np.int64(CANDIDATE if keep <= 0.0 else 0)
     n_strata, plain = state[N_STRATA], state[PLAIN]
-    for i in range(at - begin):
-        shared_ones[U(i)] = np.int64(
-            popcount(lo & cells_lo[U(begin + i)]) + popcount(hi & cells_hi[U(begin + i)])
-        )
-    for j in range(begin, at):
+    needed = np.int64(0)
+    if tested and n_strata > 1 and at - begin >= _FEW:
+        needed = units_needed(prune, marks[UNIT], kind, side)
+    n_open = _find_open(
+        lo, hi, begin, at - begin, state[LEAST], needed, n_strata, ceilings, cells_lo, cells_hi,
+        strata, pairs, chosen, shared_ones, units,
+    )  # fmt: skip
+    for k in range(n_open):
+        j = begin + chosen[U(k)]
         n_ones = shared_ones[U(j - begin)]
-        if n_ones < least or score[U(j), U(BOUND)] < prune:
+        if score[U(j), U(BOUND)] < prune:
             continue
         if n_ones == ones:
             closed[closed_end] = cand[U(j), U(ITEM)]

@@ -277,6 +277,7 @@ def search_pair(
     by_ones: NDArray[np.float64],
     parts: NDArray[np.float64],
     corners: NDArray[np.float64],
+    ceilings: NDArray[np.int64],
     rungs: NDArray[np.float64],
     guide: NDArray[np.int64],
     levels: NDArray[np.int64],
@@ -291,7 +292,9 @@ def search_pair(
     pairs: NDArray[np.uint64],
     closed: NDArray[np.int64],
     lines: NDArray[np.int64],
+    chosen: NDArray[np.int64],
     shared_ones: NDArray[np.int64],
+    units: NDArray[np.int64],
     rows: NDArray[np.uint64],
     scratch: NDArray[np.float64],
     values: NDArray[np.float64],
@@ -373,8 +376,8 @@ def search_pair(
         if not limited or depth + 1 < state[MAX_LENGTH]:
             top, closed_end = extend_pair(
                 lo, hi, ones, start, at, end, closed_end, case_lo, case_hi, state, marks, by_ones,
-                parts, corners, cand, score, cells_lo, cells_hi, strata, pairs, closed, lines,
-                shared_ones, scratch,
+                parts, corners, ceilings, cand, score, cells_lo, cells_hi, strata, pairs, closed,
+                lines, chosen, shared_ones, units, scratch,
             )  # fmt: skip
         levels[depth + 1, CLOSED_END] = closed_end
         if flag and evidence >= marks[STORE] and state[PURPOSE] != SUMMIT:

@@ -70,6 +70,7 @@ def prepare(table: BitTable, settings: SearchSettings) -> Prepared:
         by_ones=by_ones,
         parts=tables.parts,
         corners=tables.corners,
+        ceilings=tables.ceilings,
     )
     return Prepared(data, items, tables, table)
 

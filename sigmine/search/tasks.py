@@ -166,10 +166,13 @@ def plan_tasks(prepared: Prepared, n_workers: int, least: int = 1, *, split: boo
         Consecutive light root items share a task; heavy ones are split by the children of the
         root. The answer of a search does not depend on it.
     """
+    n_items = len(prepared.data.root_cand)
+    if n_items == 0:
+        return Plan([], np.empty(0))
+    if n_workers <= 1 and not split:  # nothing to share, and nobody asks how much is done
+        return Plan([Task(0, n_items)], np.ones(1))
     weights = root_weights(prepared, least)
     total = float(weights.sum())
-    if not len(weights):
-        return Plan([], np.empty(0))
     goal = total / (_TASKS_PER_WORKER * max(n_workers, 1))
     until = np.cumsum(weights)
     most = np.minimum(_MOST_SHARES if split else 1, np.arange(len(weights)))

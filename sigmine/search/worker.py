@@ -42,6 +42,7 @@ from .layout import (
     N_CLOSED,
     N_ITEMS,
     N_LEVEL,
+    N_MARKS,
     N_PATH,
     N_RECORDS,
     N_SHARES,
@@ -54,7 +55,6 @@ from .layout import (
     RANK,
     ROOT,
     SAMPLE_MASK,
-    SAMPLED,
     SCALE,
     SEGMENT_END,
     SHARE,
@@ -63,6 +63,7 @@ from .layout import (
     SUMMIT,
     SUPPORT,
     TEST_KIND,
+    UNIT,
     VISITED,
     WHAT,
     WIDTH,
@@ -330,18 +331,12 @@ class Worker:
             if self._n_values > _VALUES_KEPT and self.goal.purpose == COUNT:
                 self._narrow_window()
         if n_records:
-            found = self.buffer.found[:n_records]
-            self._records.append(
-                _selected(
-                    self.buffer.evidence[:n_records],
-                    found,
-                    self.buffer.items[:n_items],
-                    self.buffer.evidence[:n_records] >= marks[STORE],
-                )
-            )
-            self._n_sampled += int(np.count_nonzero(found[:, WHAT] & SAMPLED))
-            if self._n_sampled > 4 * self.sample_size > 0 and self.goal.purpose == COUNT:
-                self._thin_sample()
+            found, evidence = self.buffer.found[:n_records], self.buffer.evidence[:n_records]
+            alive = evidence >= marks[STORE]
+            sampled = self._sampled(found, alive)
+            kept = alive & (found[:, WHAT] & CANDIDATE > 0) | sampled
+            self._records.append(_selected(evidence, found, self.buffer.items[:n_items], kept))
+            self._n_sampled += int(np.count_nonzero(sampled))
 
     def _narrow_window(self) -> None:
         """Keep the values nearest to the threshold: it only climbs, and rarely far."""
@@ -353,25 +348,39 @@ class Worker:
             values = values[values < marks[WINDOW]]
         self._values, self._n_values = [values], len(values)
 
-    def _thin_sample(self) -> None:
-        """Ask one more bit of the hash to be zero, as often as the sample is too large."""
-        state, marks = self.tally.state, self.tally.marks
-        evidence = np.concatenate([record[0] for record in self._records])
-        found = np.concatenate([record[1] for record in self._records])
-        items = np.concatenate([record[2] for record in self._records])
-        sampled = (found[:, WHAT] & SAMPLED > 0) & (evidence >= marks[STORE])
-        while np.count_nonzero(sampled) > 2 * self.sample_size:
+    def _sampled(self, found: NDArray[np.int64], alive: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Say which of some records belong to the sample, and thin it if it is too large.
+
+        Then one more bit of the hash has to be zero, as often as needed; earlier records too are
+        held to it.
+        """
+        state = self.tally.state
+        key = found[:, KEY]
+        sampled = alive & (key & state[SAMPLE_MASK] == 0)
+        n_sampled = int(np.count_nonzero(sampled))
+        if self.goal.purpose != COUNT or self._n_sampled + n_sampled <= 4 * self.sample_size:
+            return np.asarray(sampled)
+        while self._n_sampled + n_sampled > 2 * self.sample_size:
             state[SAMPLE_MASK] = 2 * state[SAMPLE_MASK] + 1
-            sampled &= found[:, KEY] & state[SAMPLE_MASK] == 0
-        found[:, WHAT] = found[:, WHAT] & CANDIDATE | np.where(sampled, SAMPLED, 0)
-        kept = (found[:, WHAT] > 0) & (evidence >= marks[STORE])
-        self._records = [_selected(evidence, found, items, kept)]
-        self._n_sampled = int(np.count_nonzero(sampled))
+            sampled &= key & state[SAMPLE_MASK] == 0
+            n_sampled = int(np.count_nonzero(sampled))
+            self._thin_records()
+        return np.asarray(sampled)
+
+    def _thin_records(self) -> None:
+        """Forget earlier records that are neither sampled any more nor candidates."""
+        mask, store = self.tally.state[SAMPLE_MASK], self.tally.marks[STORE]
+        records, self._records, self._n_sampled = self._records, [], 0
+        for evidence, found, items in records:
+            sampled = (found[:, KEY] & mask == 0) & (evidence >= store)
+            kept = sampled | (found[:, WHAT] & CANDIDATE > 0) & (evidence >= store)
+            self._records.append(_selected(evidence, found, items, kept))
+            self._n_sampled += int(np.count_nonzero(sampled))
 
 
 _CANDIDATES = (
     "cand", "score", "cells_lo", "cells_hi", "covers_lo", "covers_hi", "closed", "chosen",
-    "shared_ones",
+    "shared_ones", "units",
 )  # fmt: skip
 
 
@@ -393,7 +402,8 @@ def _new_tally(prepared: Prepared, settings: SearchSettings, ladder: Ladder, goa
     state[LEAST], state[MAX_LENGTH] = settings.min_support, settings.max_length or 0
     state[SAMPLE_MASK] = goal.sample_mask
     state[TEST_KIND : TEST_KIND + 4] = prepared.tables.choice
-    marks = np.zeros(MOST + 1, dtype=np.float64)
+    marks = np.zeros(N_MARKS, dtype=np.float64)
+    marks[UNIT] = prepared.tables.unit
     marks[WINDOW], marks[SCALE], marks[MOST] = goal.window, scale_of(ladder), -np.inf
     tally = Tally(state, marks, np.zeros((len(ladder.rungs), 2), dtype=np.int64))
     kernel: Any = set_marks
@@ -446,6 +456,7 @@ def _new_stack(prepared: Prepared) -> Stack:
         lines=np.zeros(n_strata + 1, dtype=np.int64),
         chosen=np.zeros(capacity, dtype=np.int64),
         shared_ones=np.zeros(capacity, dtype=np.int64),
+        units=np.zeros(capacity, dtype=np.int64),
         rows=np.zeros(n_words, dtype=np.uint64),
         limits=np.zeros(len(segments), dtype=np.uint64),
         ends=np.zeros(len(segments), dtype=np.bool_),

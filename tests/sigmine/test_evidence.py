@@ -126,7 +126,7 @@ def lines_of(tables, sizes):
     assert tables.offset[0] == 0
 
 
-def test_a_table_has_64_bytes_a_row_and_corners_where_they_are_needed():
+def test_a_table_has_72_bytes_a_row_and_corners_where_they_are_needed():
     n, n1 = [30, 20], [10, 15]
     exact, asymptotic = (
         build_tables(n, n1, SearchSettings(method=method)) for method in ("exact", "asymptotic")
@@ -134,9 +134,10 @@ def test_a_table_has_64_bytes_a_row_and_corners_where_they_are_needed():
     assert exact.parts.nbytes == asymptotic.parts.nbytes == 64 * (30 + 20 + 2)
     assert asymptotic.corners.shape == asymptotic.parts.shape
     assert exact.corners.shape == (N_COLUMNS,)
+    assert exact.ceilings.shape == asymptotic.ceilings.shape == (30 + 20 + 2,)
     assert exact.offset.tolist() == [0, 31]
     for table in (*exact, *asymptotic):
-        assert table.flags.c_contiguous
+        assert np.ndim(table) == 0 or table.flags.c_contiguous
 
 
 @every_setting

@@ -37,8 +37,10 @@ from sigmine.association.scores import (
     ceiling_of_sums,
     corner_reaches,
     evidence_of_sums,
+    lacks_units,
     may_be_small,
     subsets_reach,
+    units_needed,
 )
 from sigmine.problem import build_problem
 from sigmine.search.layout import PEAK
@@ -93,6 +95,10 @@ class Sums:
             side=self.side,
             **self.sides,
         )
+
+    def lacks_units(self, prune):
+        units = int(self.tables.ceilings[self.lines // N_COLUMNS].sum())
+        return lacks_units(units, units_needed(prune, self.tables.unit, self.kind, self.side))
 
     def corner_reaches(self, side, cut):
         return corner_reaches(
@@ -177,6 +183,28 @@ def test_the_ceiling_is_above_every_subset(setting, margins):
         assert sums.ceiling() == pytest.approx(best, rel=1e-9, abs=1e-9)
     if setting[0] == "asymptotic" and len(n) == 1:
         assert sums.ceiling() == pytest.approx(best, rel=1e-7, abs=1e-9)
+
+
+@every_setting
+@given(strategies.supports(max_size=9))
+def test_whole_units_are_the_ceiling_rounded_up(setting, margins):
+    x, n, n1 = margins
+    sums = Sums(x, n, n1, setting)
+    ceiling = sums.ceiling()
+    for prune in (ceiling, lowered(ceiling), ceiling / 2, 0.0, -1.0):
+        assert not sums.lacks_units(prune)
+    assert sums.lacks_units(raised(ceiling) * (1 + 1e-6) + 1e-6 * (1 + sum(n)))
+
+
+def test_units_of_many_strata_do_not_spill_over():
+    # 40,000 strata, each of them rounded up by less than a unit.
+    n = np.full(40_000, 3)
+    for setting in SETTINGS:
+        sums = Sums(n, n, np.full(40_000, 1), setting)
+        units = int(sums.tables.ceilings[sums.lines // N_COLUMNS].sum())
+        for half in (units >> 32, units & 0xFFFFFFFF):
+            assert 0 <= half <= 2**30 + len(n) + 1
+        assert not sums.lacks_units(lowered(sums.ceiling()))
 
 
 def test_evidence_where_both_ends_are_tied():
