@@ -164,6 +164,26 @@ Jobs = Annotated[
     int | None,
     _option(TEST, "--n-jobs", "Parallel workers; -1 takes every processor.", "N"),
 ]
+TimeLimit = Annotated[
+    str | None,
+    _option(
+        TEST,
+        "--time-limit",
+        "Stop the search after this time (90, 10m, 2h) and report what was searched up to there; "
+        "the output says how much that is.",
+        "TIME",
+    ),
+]
+Checkpoint = Annotated[
+    Path | None,
+    _option(
+        TEST,
+        "--checkpoint",
+        "Keep in this folder what the search has found so far: after Ctrl-C, a crash or the time "
+        "limit the same command goes on from there.",
+        "FOLDER",
+    ),
+]
 Out = Annotated[Path | None, _option(OUTPUT, "--out", "Write the patterns as CSV.", "FILE.csv")]
 Report = Annotated[
     Path | None,

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import textwrap
 import threading
 import time
 import traceback
@@ -40,8 +39,6 @@ __all__ = [
     "warnings_as_sentences",
     "writing",
 ]
-
-STAGES = {"threshold": "Searching", "collect": "Collecting"}
 
 
 class ExitCode(IntEnum):
@@ -215,38 +212,42 @@ class SearchMeter:
         """Take a report of the running search."""
         if self.quiet or progress.seconds < self.delay:
             return
-        stage = STAGES.get(progress.stage, progress.stage)
-        counts = (
-            f"visited {progress.visited:,}, testable {progress.testable:,}, "
-            f"threshold {progress.threshold:.2g}"
-        )
-        if not progress.visited:
-            counts = "compiling (once on this machine)"
+        from .report.progress import describe_counts, describe_share, share_done, stage_name
+
+        stage, counts = stage_name(progress), describe_counts(progress)
         if sys.stderr.isatty():
-            self._draw(stage, counts, progress.fraction_done)
+            if progress.stage != "threshold":  # the bar is full: the words go on
+                counts = f"{describe_share(progress)}, {counts}"
+            self._draw(stage, counts, share_done(progress))
             return
         now = time.monotonic()
         if now - self._last >= self.interval:
             self._last = now
-            done = f"{progress.fraction_done:.0%} of root items done, " if progress.visited else ""
-            say(f"{stage}: {done}{counts}, {progress.seconds:.0f} s")
+            done = f"{describe_share(progress)}, " if progress.visited else ""
+            say(f"{stage}: {done}{counts}, {progress.seconds:.0f} s so far")
 
-    def _draw(self, stage: str, counts: str, fraction: float) -> None:
+    def _draw(self, stage: str, counts: str, share: float) -> None:
         if self._bar is None:
             from rich.console import Console
             from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+            from rich.table import Column
 
+            # On a narrow terminal the end of the counts is cut off, and nothing else.
+            width = len("Second pass")
             self._bar = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(bar_width=20),
-                TaskProgressColumn(),
-                TextColumn("{task.fields[counts]}"),
+                TextColumn("{task.description}", table_column=Column(min_width=width)),
+                BarColumn(bar_width=20, table_column=Column(min_width=5)),
+                TaskProgressColumn(table_column=Column(min_width=4)),
+                TextColumn(
+                    "{task.fields[counts]}",
+                    table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1),
+                ),
                 console=Console(stderr=True),
                 transient=True,
             )
             self._task = self._bar.add_task(stage, total=1.0, counts=counts)
             self._bar.start()
-        self._bar.update(self._task, description=stage, completed=fraction, counts=counts)
+        self._bar.update(self._task, description=stage, completed=share, counts=counts)
 
 
 HEADER = ("", "pattern", "rows", "cases", "odds ratio (95 % CI)", "p-value", "adjusted")
@@ -278,13 +279,11 @@ def show_summary(results: PatternResults, said: Sequence[str] = ()) -> None:
 
     Warnings that have been `said` on stderr are not repeated.
     """
-    from .report.text import WIDTH, summary_lines
+    from .report.text import summary_lines
 
-    known = {line for text in said for line in textwrap.wrap(f"Warning: {text}", WIDTH)}
     # Without patterns: an empty line would separate them from the sentences.
-    for line in takewhile(bool, summary_lines(results, top=0)):
-        if line not in known:
-            typer.echo(line)
+    for line in takewhile(bool, summary_lines(results, top=0, said=said)):
+        typer.echo(line)
 
 
 def show_patterns(results: PatternResults, top: int) -> None:

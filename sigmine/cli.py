@@ -3,14 +3,16 @@
 Options have the names and the defaults of the Python functions. Heavy modules are imported inside
 the commands, so that ``sigmine --help`` answers at once.
 
-Exit codes: 0 done (also when nothing is significant), 1 something unexpected, 2 wrong usage, 3 data
-that cannot be used, 4 an output that cannot be written, 130 interrupted.
+Exit codes: 0 done (also when nothing is significant, or a time limit stopped the search),
+1 something unexpected, 2 wrong usage, 3 data that cannot be used, 4 an output that cannot be
+written, 130 interrupted.
 """
 
 from __future__ import annotations
 
 import gc
 import inspect
+import math
 import os
 import re
 import sys
@@ -49,6 +51,9 @@ FOR_TABLES = (
     "target", "strata", "columns", "exclude", "bins", "bin_method", "edges", "negate", "missing",
     "max_levels",
 )  # fmt: skip
+# Bytes of a table that is read in slices: that takes a quarter more time, and little memory.
+LARGE = 2**26
+UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}  # of --time-limit
 FOR_FIMI = ("labels", "covariates")
 # Options of `mine` that go to `mine_patterns` as they are.
 PREPARATION = ("target", "positive", "bins", "bin_method", "negate", "missing", "max_levels")
@@ -97,12 +102,12 @@ def sigmine(
       sigmine mine --help             examples and every option
 
     [bold]Exit codes[/bold]
-        0  done, also when nothing is significant
+        0  done, also when nothing is significant or the time limit stopped the search
         1  something unexpected
         2  wrong usage
         3  data that cannot be used
         4  an output that cannot be written
-      130  interrupted
+      130  interrupted; with --checkpoint the same command goes on from there
 
     SIGMINE_DEBUG=1 shows where an error happened.
     """
@@ -135,6 +140,8 @@ def mine(
     min_support: option.MinSupport = 1,
     max_length: option.MaxLength = None,
     n_jobs: option.Jobs = None,
+    time_limit: option.TimeLimit = None,
+    checkpoint: option.Checkpoint = None,
     out: option.Out = None,
     report: option.Report = None,
     json: option.Json = None,
@@ -159,6 +166,9 @@ def mine(
     [bold]Transactions[/bold]: a line a subject, outcome and stratum in files of their own
       sigmine mine items.dat --labels outcome.txt --covariates batch.txt
 
+    [bold]A long search[/bold]: stop after an hour; the same command goes on from there
+      sigmine mine patients.csv --target died --time-limit 1h --checkpoint my-search
+
     [bold]The published method[/bold], as the original program runs it
       sigmine mine items.dat --labels y.txt --covariates c.txt \
         --method asymptotic --variance cochran --grid-step 0.06
@@ -167,18 +177,25 @@ def mine(
         fimi = _is_fimi(table)
         _check_usage(ctx, table, fimi=fimi)
         settings = _settings(ctx.params)
+        seconds = _seconds(time_limit)
+        _check_folder(checkpoint)
         inputs = [path for path in (table, labels, covariates) if path is not None]
         outputs = Outputs(out=out, report=report, json=json)
         outputs.check(inputs)
         with SearchMeter(quiet=quiet) as meter:
-            search = {"n_jobs": n_jobs, "progress": meter, **settings.to_dict()}
+            search: dict[str, Any] = {
+                "n_jobs": n_jobs,
+                "time_limit": seconds,
+                "checkpoint": checkpoint,
+                "progress": meter,
+            }
             if labels is not None:  # a FIMI file: the usage was checked
-                results = _mine_fimi(table, labels, covariates, positive, search)
+                results = _mine_fimi(table, labels, covariates, positive, settings, search)
             else:
                 preparation = {name: ctx.params[name] for name in PREPARATION}
                 preparation["edges"] = _edges(edges)
                 names = {"strata": strata, "columns": columns, "exclude": exclude}
-                results = _mine_table(table, names, search | preparation)
+                results = _mine_table(table, names, preparation, settings, search)
         outputs.write(results)
         # Where a file takes the patterns, they are not printed too.
         top = top if out is None else 0
@@ -367,6 +384,30 @@ def _settings(params: dict[str, Any]) -> SearchSettings:
         raise _usage("--" + name.replace("_", "-"), str(error)) from None
 
 
+def _seconds(text: str | None) -> float | None:
+    """Read ``90``, ``90s``, ``10m`` or ``1.5h``."""
+    if text is None:
+        return None
+    number, unit = (text[:-1], text[-1].lower()) if text[-1:].isalpha() else (text, "s")
+    try:
+        seconds = float(number) * UNITS[unit]
+    except (ValueError, KeyError):
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise _usage(
+            "--time-limit",
+            f"{text!r} is no time; write a number of seconds above 0, or one of minutes or hours, "
+            "as in 90, 10m or 2h.",
+        )
+    return seconds
+
+
+def _check_folder(checkpoint: Path | None) -> None:
+    """Find out now, not after the data are read, that a checkpoint cannot be a folder."""
+    if checkpoint is not None and checkpoint.exists() and not checkpoint.is_dir():
+        raise _usage("--checkpoint", f"{checkpoint} is a file; give a folder, or a new name.")
+
+
 def _edges(values: Sequence[str] | None) -> dict[str, list[float]] | None:
     """Read ``age=30,50``; a column name may contain an equals sign, a number may not."""
     if not values:
@@ -399,17 +440,46 @@ def _split_names(values: Sequence[str] | None, known: Iterable[str]) -> list[str
     return names
 
 
-def _mine_table(
-    table: Path, names: dict[str, list[str] | None], options: dict[str, Any]
-) -> PatternResults:
-    from .files import read_columns
-    from .mining import mine_patterns
+def _is_large(table: Path) -> bool:
+    """Say whether a table is better read in slices; one that is not there is not."""
+    try:
+        size = table.stat().st_size
+    except OSError:
+        return False
+    # These are several times larger once they are read.
+    compressed = table.suffix.lower() not in {".csv", ".tsv", ".txt"}
+    return size > (LARGE // 8 if compressed else LARGE)
 
-    frame = read_columns(table)
-    known = list(getattr(frame, "columns", frame))
+
+def _mine_table(
+    table: Path,
+    names: dict[str, list[str] | None],
+    preparation: dict[str, Any],
+    settings: SearchSettings,
+    search: dict[str, Any],
+) -> PatternResults:
+    """Mine a table; a large one is packed as it is read, and may be larger than memory."""
+    large = _is_large(table)
+    if large:
+        from ._blocks import open_table
+
+        known = list(open_table(table, None).names)
+    else:
+        from .files import read_columns
+
+        frame = read_columns(table)
+        known = list(getattr(frame, "columns", frame))
     lists: dict[str, Any] = {key: _split_names(values, known) for key, values in names.items()}
     lists["exclude"] = lists["exclude"] or []
-    return mine_patterns(frame, **lists, **options)
+    if large:
+        from .mining import mine_problem
+        from .streaming import pack_table
+
+        problem = pack_table(table, settings=settings, **lists, **preparation)
+        return mine_problem(problem, settings, **search)
+    from .mining import mine_patterns
+
+    return mine_patterns(frame, **lists, **preparation, **settings.to_dict(), **search)
 
 
 def _mine_fimi(
@@ -417,20 +487,15 @@ def _mine_fimi(
     labels: Path,
     covariates: Path | None,
     positive: str | None,
+    settings: SearchSettings,
     options: dict[str, Any],
 ) -> PatternResults:
-    from .files import read_fimi, read_values
-    from .mining import mine_matrix
+    """Mine transactions, which are packed as they are read: the file may be larger than memory."""
+    from .mining import mine_problem
+    from .streaming import pack_fimi
 
-    matrix, item_names = read_fimi(table)
-    return mine_matrix(
-        matrix,
-        read_values(labels),
-        strata=None if covariates is None else read_values(covariates),
-        item_names=item_names,
-        positive=positive,
-        **options,
-    )
+    problem = pack_fimi(table, labels, covariates, positive=positive, settings=settings)
+    return mine_problem(problem, settings, **options)
 
 
 def _show(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import warnings
 from collections.abc import Mapping
 from numbers import Real
@@ -16,10 +17,16 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_dat
 
 from ._frames import as_text, named_series
 from .exceptions import DataWarning, InputError, InputTypeError
-from .mining import matrix_problem, mine_matrix, mine_patterns, mine_problem
-from .parallel import count_workers
+from .mining import (
+    _check_search,
+    matrix_problem,
+    mine_matrix,
+    mine_patterns,
+    mine_problem,
+)
 from .preprocessing import validate_binary_matrix
 from .results import PatternResults
+from .search import Checkpoint
 from .settings import SearchSettings
 
 __all__ = ["FACS", "mine_matrix", "mine_patterns"]
@@ -55,6 +62,14 @@ class FACS(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         Most items of a pattern's shortest description.
     n_jobs : int or None, default=None
         Threads; the answer does not depend on it.
+    time_limit : float or None, default=None
+        Seconds after which the search stops by itself, with a warning: `results_` is then about
+        what was searched up to there (see `PatternResults.complete`). Such a model depends on the
+        speed of the machine.
+    checkpoint : str, path-like, sigmine.search.Checkpoint or None, default=None
+        A folder that keeps what the search has found so far, so that the same `fit` goes on from
+        there after Ctrl-C, a crash or a time limit. It belongs to one search of the same data: not
+        for cross-validation, where every fold has its own.
     random_state : int, RandomState or None, default=None
         Not used by ``correction="tarone"``, which has no randomness.
     verbose : int, default=0
@@ -124,6 +139,8 @@ class FACS(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         min_support: int = 1,
         max_length: int | None = None,
         n_jobs: int | None = None,
+        time_limit: float | None = None,
+        checkpoint: str | os.PathLike[str] | Checkpoint | None = None,
         random_state: Any = None,
         verbose: int = 0,
         binarize: float | None = None,
@@ -138,6 +155,8 @@ class FACS(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.min_support = min_support
         self.max_length = max_length
         self.n_jobs = n_jobs
+        self.time_limit = time_limit
+        self.checkpoint = checkpoint
         self.random_state = random_state
         self.verbose = verbose
         self.binarize = binarize
@@ -219,11 +238,20 @@ class FACS(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         ------
         InputError, InputTypeError
             If the data or a parameter cannot be used.
+        InsufficientMemoryError
+            If the search cannot fit into memory.
+        FileFormatError
+            If the checkpoint is damaged.
         SearchInterrupted
             After Ctrl-C.
+
+        Warns
+        -----
+        StatisticalWarning, DataWarning
+            As in `mine_patterns`.
         """
         settings = self._settings()
-        count_workers(self.n_jobs)
+        _check_search(self.n_jobs, self.time_limit, self.checkpoint)
         matrix = self._items(X, reset=True)
         if hasattr(y, "__array__") and not hasattr(y, "__len__"):
             y = np.asarray(y)
@@ -231,7 +259,14 @@ class FACS(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             y = column_or_1d(y, warn=True)
         names = self._feature_names()
         problem = matrix_problem(matrix, y, strata, names, None, settings)
-        results = mine_problem(problem, settings, n_jobs=self.n_jobs, verbose=self.verbose)
+        results = mine_problem(
+            problem,
+            settings,
+            n_jobs=self.n_jobs,
+            time_limit=self.time_limit,
+            checkpoint=self.checkpoint,
+            verbose=self.verbose,
+        )
         self.classes_ = _classes(y, problem.class_names)
         self.results_: PatternResults = results
         self.patterns_ = results.patterns
@@ -325,7 +360,9 @@ def _classes(y: Any, class_names: tuple[str, str]) -> NDArray[Any]:
 def _nothing_found(results: PatternResults) -> str:
     """Say why there are no patterns to make columns of."""
     outcome, alpha = results.outcome, results.settings.alpha
-    if outcome.n_testable:
+    if results.coverage is not None and not outcome.n_testable:
+        reason = f"nothing that was searched is testable. {results.coverage[:-1]}"
+    elif outcome.n_testable:
         reason = (
             f"none of the {outcome.n_testable:,} testable patterns has a p-value of at most "
             f"{outcome.corrected_threshold:.3g} ({alpha:g} / {outcome.n_testable:,})"

@@ -6,22 +6,34 @@ fresh process takes a second; the estimators in `sigmine.miner` stand on the sam
 
 from __future__ import annotations
 
+import os
+import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ._frames import listed, named_series, read_column
-from .exceptions import DataWarning, InputError, InputTypeError, StatisticalWarning
-from .parallel import count_workers
+from .exceptions import (
+    DataWarning,
+    InputError,
+    InputTypeError,
+    SearchInterrupted,
+    StatisticalWarning,
+)
+from .memory import estimate_memory, require_memory
+from .parallel import count_workers, find_workers
 from .preprocessing import encode_target, make_items, validate_binary_matrix
 from .problem import Problem, build_problem
 from .report.formats import count_of
+from .report.progress import ProgressBar, how_to_go_on
 from .results import PatternResults, asymptotic_concerns
-from .search import ProgressCallback, SearchProgress, search_patterns
+from .search import Checkpoint, ProgressCallback, SearchOutcome, search_patterns
+from .search.driver import _checked_limit
 from .settings import SearchSettings
 from .strata import Strata, encode_strata, require_informative
 
@@ -52,6 +64,8 @@ def mine_patterns(
     min_support: int = 1,
     max_length: int | None = None,
     n_jobs: int | None = None,
+    time_limit: float | None = None,
+    checkpoint: str | os.PathLike[str] | Checkpoint | None = None,
     verbose: int = 0,
     progress: ProgressCallback | None = None,
 ) -> PatternResults:
@@ -80,6 +94,12 @@ def mine_patterns(
         What is asked: see `sigmine.SearchSettings`.
     n_jobs : int or None, default=None
         Threads; the answer does not depend on it.
+    time_limit : float or None, default=None
+        Seconds after which the search stops by itself; choose it before you see what is found. The
+        results are then about what was searched, and say so: see `PatternResults.complete`.
+    checkpoint : str, path-like, sigmine.search.Checkpoint or None, default=None
+        A folder, made if it is not there, that keeps what one search has found so far. The same
+        call goes on from there after Ctrl-C, a crash or a time limit, to the same answer.
     verbose : int, default=0
         Above 0, show progress on stderr.
     progress : callable, optional
@@ -94,13 +114,18 @@ def mine_patterns(
     ------
     InputError, InputTypeError
         If the data or a parameter cannot be used; before any search.
+    InsufficientMemoryError
+        If the search cannot fit into memory; before any search.
+    FileFormatError
+        If the checkpoint is damaged.
     SearchInterrupted
-        After Ctrl-C.
+        After Ctrl-C; with a checkpoint, it says how to go on.
 
     Warns
     -----
     StatisticalWarning
-        If ``method="asymptotic"`` and the approximation is thin for these strata.
+        If ``method="asymptotic"`` and the approximation is thin for these strata; if the search was
+        stopped by its time limit.
     DataWarning
         If columns are left out, or an item repeats the outcome.
 
@@ -111,7 +136,8 @@ def mine_patterns(
     Notes
     -----
     If outcome and items are independent given the strata, the probability that anything is
-    reported is at most `alpha` (exactly so for ``method="exact"``).
+    reported is at most `alpha` (exactly so for ``method="exact"``). With a `time_limit` that is
+    chosen beforehand the same holds for what was searched.
 
     Examples
     --------
@@ -132,7 +158,7 @@ def mine_patterns(
         min_support=min_support,
         max_length=max_length,
     )
-    count_workers(n_jobs)  # says now, not after the items are made, that it cannot be used
+    _check_search(n_jobs, time_limit, checkpoint)
     series = dict(named_series(frame))
     strata_names = [strata] if isinstance(strata, str) else _names("strata", strata)
     features = _features(list(series), target, strata_names, columns, exclude)
@@ -171,7 +197,15 @@ def mine_patterns(
         dropped=items.dropped,
         keep_uninformative=grid_step is not None,
     )
-    return mine_problem(problem, settings, n_jobs=n_jobs, verbose=verbose, progress=progress)
+    return mine_problem(
+        problem,
+        settings,
+        n_jobs=n_jobs,
+        time_limit=time_limit,
+        checkpoint=checkpoint,
+        verbose=verbose,
+        progress=progress,
+    )
 
 
 def mine_matrix(
@@ -191,6 +225,8 @@ def mine_matrix(
     min_support: int = 1,
     max_length: int | None = None,
     n_jobs: int | None = None,
+    time_limit: float | None = None,
+    checkpoint: str | os.PathLike[str] | Checkpoint | None = None,
     verbose: int = 0,
     progress: ProgressCallback | None = None,
 ) -> PatternResults:
@@ -210,7 +246,7 @@ def mine_matrix(
         Value of `y` that makes a row a case; by default the greater of the two.
     alpha, method, alternative, two_sided, correction, variance, grid_step, min_support, max_length
         What is asked: see `sigmine.SearchSettings`.
-    n_jobs, verbose, progress
+    n_jobs, time_limit, checkpoint, verbose, progress
         As in `mine_patterns`.
 
     Returns
@@ -220,10 +256,8 @@ def mine_matrix(
 
     Raises
     ------
-    InputError, InputTypeError
-        If the data or a parameter cannot be used; before any search.
-    SearchInterrupted
-        After Ctrl-C.
+    InputError, InputTypeError, InsufficientMemoryError, FileFormatError, SearchInterrupted
+        As in `mine_patterns`.
 
     Warns
     -----
@@ -249,14 +283,22 @@ def mine_matrix(
         min_support=min_support,
         max_length=max_length,
     )
-    count_workers(n_jobs)
+    _check_search(n_jobs, time_limit, checkpoint)
     matrix, frame_names = validate_binary_matrix(X, packed=True)
     if item_names is None:
         names = frame_names or [f"x{j}" for j in range(matrix.shape[1])]
     else:
         names = _names("item_names", item_names)
     problem = matrix_problem(matrix, y, strata, names, positive, settings)
-    return mine_problem(problem, settings, n_jobs=n_jobs, verbose=verbose, progress=progress)
+    return mine_problem(
+        problem,
+        settings,
+        n_jobs=n_jobs,
+        time_limit=time_limit,
+        checkpoint=checkpoint,
+        verbose=verbose,
+        progress=progress,
+    )
 
 
 def matrix_problem(
@@ -322,6 +364,8 @@ def mine_problem(
     settings: SearchSettings,
     *,
     n_jobs: int | None = None,
+    time_limit: float | None = None,
+    checkpoint: str | os.PathLike[str] | Checkpoint | None = None,
     verbose: int = 0,
     progress: ProgressCallback | None = None,
 ) -> PatternResults:
@@ -333,24 +377,77 @@ def mine_problem(
         Validated data.
     settings : SearchSettings
         What is asked.
-    n_jobs, verbose, progress
+    n_jobs, time_limit, checkpoint, verbose, progress
         As in `mine_patterns`.
 
     Returns
     -------
     PatternResults
         Patterns, thresholds, tables and reports.
+
+    Raises
+    ------
+    InputError, InputTypeError, InsufficientMemoryError, FileFormatError, SearchInterrupted
+        As in `mine_patterns`.
+
+    Warns
+    -----
+    StatisticalWarning, DataWarning
+        As in `mine_patterns`.
     """
+    _check_search(n_jobs, time_limit, checkpoint)
+    _require_room(problem, n_jobs)
     _warn_of_leaks(problem)
-    if progress is None and verbose:
-        with _ProgressBar() as bar:
-            outcome = search_patterns(problem, settings, n_jobs=n_jobs, progress=bar)
-    else:
-        outcome = search_patterns(problem, settings, n_jobs=n_jobs, progress=progress)
-    results = PatternResults.from_outcome(problem, settings, outcome)
+    bar = ProgressBar() if progress is None and verbose else nullcontext(progress)
+    with bar as told:
+        options = {"n_jobs": n_jobs, "time_limit": time_limit, "progress": told}
+        outcome = _search(problem, settings, checkpoint, **options)
+    results = PatternResults.from_outcome(problem, settings, outcome, time_limit=time_limit)
     if (concern := asymptotic_concerns(results)) is not None:
         warnings.warn(concern, StatisticalWarning, stacklevel=3)
+    if (coverage := results.coverage) is not None:
+        # No DataWarning: the data are all there, it is the promise that is weaker.
+        go_on = " The same search with the same checkpoint goes on from there."
+        warnings.warn(coverage + go_on * (checkpoint is not None), StatisticalWarning, stacklevel=3)
     return results
+
+
+def _check_search(
+    n_jobs: int | None,
+    time_limit: float | None,
+    checkpoint: str | os.PathLike[str] | Checkpoint | None,
+) -> None:
+    """Say now, not after the items are made, that one of these cannot be used."""
+    count_workers(n_jobs)
+    _checked_limit(time_limit)
+    if checkpoint is not None:
+        Checkpoint.of(checkpoint)
+
+
+def _require_room(problem: Problem, n_jobs: int | None) -> None:
+    """Refuse a search that cannot fit into memory; the packed items are there already."""
+    n_workers, pool = find_workers(n_jobs)
+    # Processes of a pool may be on machines of their own: only what is here is asked for.
+    here = n_workers if pool is None else 1
+    sizes = problem.table.n_rows, problem.table.n_items, problem.table.n_strata
+    require_memory(estimate_memory(*sizes, packed=True, n_jobs=here))
+
+
+def _search(
+    problem: Problem,
+    settings: SearchSettings,
+    checkpoint: str | os.PathLike[str] | Checkpoint | None,
+    **options: Any,
+) -> SearchOutcome:
+    """Search; after Ctrl-C, say what the checkpoint holds and how to go on."""
+    began = time.time()
+    try:
+        return search_patterns(problem, settings, checkpoint=checkpoint, **options)
+    except SearchInterrupted:
+        if checkpoint is None:
+            raise
+        kept = Checkpoint.of(checkpoint)
+        raise SearchInterrupted(how_to_go_on(kept.folder, kept.seconds, began)) from None
 
 
 def _names(parameter: str, value: Any) -> list[str]:
@@ -500,34 +597,3 @@ def _warn_of_leaks(problem: Problem) -> None:
         DataWarning,
         stacklevel=4,
     )
-
-
-class _ProgressBar:
-    """Progress of a search on stderr, by tqdm; appears after a second."""
-
-    def __init__(self) -> None:
-        from tqdm import tqdm
-
-        # miniters=0: the counts go on while the share of finished root items stands still.
-        self._bar: Any = tqdm(
-            total=1.0,
-            delay=1.0,
-            miniters=0,
-            leave=False,
-            bar_format="{percentage:3.0f}%|{bar}| {elapsed}{postfix}",
-        )
-
-    def __enter__(self) -> Callable[[SearchProgress], None]:
-        return self._show
-
-    def __exit__(self, *exception: object) -> None:
-        self._bar.close()
-
-    def _show(self, progress: SearchProgress) -> None:
-        half = 0.0 if progress.stage == "threshold" else 0.5
-        self._bar.set_postfix_str(
-            f"{progress.visited:,} visited, {progress.testable:,} testable, "
-            f"threshold {progress.threshold:.2g}",
-            refresh=False,  # `update` is what keeps to the delay
-        )
-        self._bar.update(half + progress.fraction_done / 2 - self._bar.n)

@@ -1,6 +1,7 @@
 """From counts to the table of patterns: every column, for as many patterns as are looked at.
 
-Allowed imports: `columns`, `settings`, `rowsets`, `problem`, `association`, `search.outcome`.
+Allowed imports: `columns`, `settings`, `rowsets`, `problem`, `association`, `search.outcome`,
+`search.flat`.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from .association import cmh, cmh_exact, effects
 from .columns import COLUMN_NAMES, COLUMNS
 from .rowsets import count_itemsets, flatten, shortest_generators
+from .search.flat import Itemsets, lengths_of, lexicographic_order, reordered
 from .settings import SearchSettings
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = [
     "PatternTable",
     "compare_results",
+    "comparison_frame",
     "csv_text",
     "item_tuples",
     "log_pvalues",
@@ -160,13 +163,23 @@ def item_tuples(
     names: Sequence[str], itemsets: Sequence[NDArray[np.int64]]
 ) -> list[tuple[str, ...]]:
     """Return the itemsets with the names of their items."""
-    items, offsets = flatten(itemsets)
+    items, ends = _flat(itemsets)
     texts = np.array(names, dtype=object)[items].tolist()
-    return [tuple(texts[a:b]) for a, b in pairwise(offsets.tolist())]
+    return [tuple(texts[a:b]) for a, b in pairwise([0, *ends.tolist()])]
+
+
+def _flat(itemsets: Sequence[NDArray[np.int64]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return all items, one itemset behind the other, and the end of each."""
+    if isinstance(itemsets, Itemsets):
+        return itemsets.flat, itemsets.ends
+    items, offsets = flatten(itemsets)
+    return items, offsets[1:]
 
 
 def name_itemsets(
-    problem: Problem, itemsets: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]]
+    problem: Problem,
+    closures: Sequence[NDArray[np.int64]],
+    known: Sequence[NDArray[np.int64]],
 ) -> tuple[list[tuple[str, ...]], list[tuple[str, ...]]]:
     """Return the names of patterns and of their shortest generators.
 
@@ -174,15 +187,15 @@ def name_itemsets(
     ----------
     problem : Problem
         What was searched.
-    itemsets : sequence of (ndarray of int64, ndarray of int64)
-        The closed itemset, ascending, and some generator of every pattern.
+    closures : sequence of ndarray of int64
+        The closed itemset of every pattern, ascending.
+    known : sequence of ndarray of int64
+        Some generator of every pattern.
 
     Returns
     -------
     patterns, generators : list of tuple of str
     """
-    closures = [closure for closure, _ in itemsets]
-    known = [generator for _, generator in itemsets]
     shortest = shortest_generators(problem.table.columns, closures, known)
     return item_tuples(problem.item_names, closures), item_tuples(problem.item_names, shortest)
 
@@ -219,8 +232,7 @@ class PatternTable:
         everything = np.arange(len(self))
         log10p = self._logs(everything, self.settings.method) / LN10
         ratio = effects.pooled_odds_ratio(self._tables(everything))
-        length = np.array([len(items) for items in self.outcome.closures], dtype=np.int64)
-        return _best_first(log10p, ratio, length, self.outcome.closures)
+        return _best_first(log10p, ratio, *_flat(self.outcome.closures))
 
     @cached_property
     def tables(self) -> NDArray[np.int64]:
@@ -255,7 +267,7 @@ class PatternTable:
 
     def ranked(self) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
         """Return the closed itemset and some generator of every pattern, best first."""
-        return self._itemsets(self.order)
+        return list(zip(*self._itemsets(self.order), strict=True))
 
     @cached_property
     def all_columns(self) -> dict[str, Any]:
@@ -330,13 +342,14 @@ class PatternTable:
         keywords = _keywords(self.settings, "exact")
         return np.stack(cmh_exact.log_pvalue_and_mid(*self._margins(index), **keywords))
 
-    def _itemsets(
-        self, index: NDArray[np.int64]
-    ) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-        closures, generators = self.outcome.closures, self.outcome.generators
-        if len(index) == len(self):  # they may be cut from one array when they are asked for
-            closures, generators = list(closures), list(generators)
-        return [(closures[i], generators[i]) for i in index.tolist()]
+    def _itemsets(self, index: NDArray[np.int64]) -> tuple[Itemsets, Itemsets]:
+        """Return the closed itemsets and some generators of some patterns."""
+        found = self.outcome
+        closures, generators = (
+            Itemsets(*reordered(*_flat(itemsets), index))
+            for itemsets in (found.closures, found.generators)
+        )
+        return closures, generators
 
     def _describe(self, index: NDArray[np.int64]) -> dict[str, Any]:
         """Compute every column of some patterns, given by their numbers in the outcome."""
@@ -348,13 +361,13 @@ class PatternTable:
         least = minimum_log_pvalues(settings, support, sizes, case_sizes)
         tables = self._tables(index)
         ratio, low, high = odds_ratios(tables)
-        itemsets = self._itemsets(index)
-        patterns, generators = name_itemsets(self.problem, itemsets)
+        closures, known = self._itemsets(index)
+        patterns, generators = name_itemsets(self.problem, closures, known)
         expected = (support * (case_sizes / sizes)).sum(axis=1)
         variance = settings.variance
         return {
             "pattern": patterns,
-            "length": np.array([len(pattern) for pattern in patterns], dtype=np.int64),
+            "length": closures.lengths,
             "support": support.sum(axis=1),
             "support_cases": cases,
             "statistic": cmh.statistic(support, cases, sizes, case_sizes, variance=variance),
@@ -378,23 +391,16 @@ class PatternTable:
 def _best_first(
     log10p: NDArray[np.float64],
     ratio: NDArray[np.float64],
-    length: NDArray[np.int64],
-    closures: Sequence[NDArray[np.int64]],
+    items: NDArray[np.int64],
+    ends: NDArray[np.int64],
 ) -> NDArray[np.int64]:
     """Order patterns by p-value, then effect, then length, then items; no two are equal."""
     with np.errstate(divide="ignore"):
         effect = np.nan_to_num(np.abs(np.log(ratio)), nan=0.0, posinf=np.inf)
-    keys = (length, -effect.round(_TIE_DECIMALS), log10p.round(_TIE_DECIMALS))
-    order = np.lexsort(keys)
-    ranked = np.stack([key[order] for key in keys])
-    new_group = np.ones(len(order), dtype=bool)
-    new_group[1:] = (ranked[:, 1:] != ranked[:, :-1]).any(axis=0)
-    starts = np.append(np.flatnonzero(new_group), len(order))
-    for start, stop in pairwise(starts.tolist()):
-        if stop - start > 1:
-            tied = sorted(order[start:stop].tolist(), key=lambda i: closures[i].tolist())
-            order[start:stop] = tied
-    return order.astype(np.int64)
+    place = np.empty(len(ends), dtype=np.int64)
+    place[lexicographic_order(items, ends)] = np.arange(len(ends))
+    keys = (place, lengths_of(ends), -effect.round(_TIE_DECIMALS), log10p.round(_TIE_DECIMALS))
+    return np.lexsort(keys).astype(np.int64)
 
 
 def stratum_columns(problem: Problem, tables: NDArray[np.int64]) -> dict[str, Any]:
@@ -506,3 +512,28 @@ def compare_results(with_strata: PatternTable, without: PatternTable) -> dict[st
         "known": [known[i] for i in order.tolist()],
         **{name: column[order] for name, column in values.items()},
     }
+
+
+def comparison_frame(problem: Problem, compared: dict[str, Any]) -> pd.DataFrame:
+    """Name the patterns of a comparison.
+
+    Parameters
+    ----------
+    problem : Problem
+        What was searched.
+    compared : dict of str to ndarray or list
+        As from `compare_results`.
+
+    Returns
+    -------
+    DataFrame
+        See `PatternResults.comparison`.
+    """
+    import pandas as pd
+
+    columns = dict(compared)
+    patterns, generators = name_itemsets(problem, columns.pop("closure"), columns.pop("known"))
+    named = {"pattern": patterns, "generator": generators}
+    return pd.DataFrame(
+        {name: pd.Series(texts, dtype="object") for name, texts in named.items()} | columns
+    )

@@ -6,6 +6,7 @@ Allowed imports: everything below the miner (`problem`, `settings`, `patterns`, 
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,18 +16,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .association import cmh
-from .exceptions import InputError
+from .exceptions import InputError, StatisticalWarning
 from .patterns import (
     PatternTable,
     compare_results,
+    comparison_frame,
     csv_text,
     item_tuples,
     log_pvalues,
-    name_itemsets,
     stratum_columns,
 )
 from .report.concerns import asymptotic_concerns
-from .report.formats import count_of, join_names
+from .report.coverage import INCOMPARABLE, coverage_of, guarantee_of, stopped_after
+from .report.formats import count_of
 from .rowsets import all_shortest_generators
 
 if TYPE_CHECKING:
@@ -58,6 +60,8 @@ class PatternResults:
         What was asked.
     outcome : SearchOutcome
         What the search returned.
+    time_limit : float or None, default=None
+        Seconds that the search was given; the one without strata is given as many.
 
     Notes
     -----
@@ -66,15 +70,23 @@ class PatternResults:
     so with ``method="exact"``, approximately with ``method="asymptotic"``, see `concerns`. Beside
     true patterns the same holds for the others as far as their p-values are valid given the margins
     of all patterns, which is the premise of any correction that chooses hypotheses by margins.
+
+    If the search was stopped by a time limit that was chosen beforehand, the same holds for what
+    was searched, but a pattern that is missing may be significant: see `complete`.
     """
 
     problem: Problem
     settings: SearchSettings
     outcome: SearchOutcome
+    time_limit: float | None = None
 
     @classmethod
     def from_outcome(
-        cls, problem: Problem, settings: SearchSettings, outcome: SearchOutcome
+        cls,
+        problem: Problem,
+        settings: SearchSettings,
+        outcome: SearchOutcome,
+        time_limit: float | None = None,
     ) -> PatternResults:
         """Describe what a search found.
 
@@ -86,22 +98,25 @@ class PatternResults:
             How.
         outcome : SearchOutcome
             The answer of `sigmine.search.search_patterns`.
+        time_limit : float or None, default=None
+            Seconds that it was given.
 
         Returns
         -------
         PatternResults
             Columns are computed when they are asked for.
         """
-        return cls(problem, settings, outcome)
+        return cls(problem, settings, outcome, time_limit)
 
     def __len__(self) -> int:
         return len(self._table)
 
     def __repr__(self) -> str:
+        stopped = "" if self.complete else f", {stopped_after(self)}"
         return (
             f"<PatternResults: {len(self):,} significant of {self.n_testable:,} testable patterns, "
             f"target {self.problem.target_name!r}, {self.problem.table.n_strata} strata, "
-            f"method {self.settings.method!r}>"
+            f"method {self.settings.method!r}{stopped}>"
         )
 
     # ---- the patterns ----------------------------------------------------------------------
@@ -161,34 +176,37 @@ class PatternResults:
 
     @property
     def corrected_threshold(self) -> float:
-        """Alpha over the number of testable patterns: p-values up to it are significant."""
+        """P-values up to it are significant: alpha / `n_testable`, or less in a stopped search."""
         return self.outcome.corrected_threshold
+
+    @property
+    def complete(self) -> bool:
+        """Whether the search came to its end; if not, every number is about what was searched."""
+        return self.outcome.complete
+
+    @property
+    def searched_fraction(self) -> float:
+        """Estimated share of the search space that was searched, 0 to 1."""
+        return self.outcome.searched_fraction
+
+    @property
+    def searched_items(self) -> tuple[str, ...]:
+        """Items whose patterns were all searched, so that no significant one is missing.
+
+        The patterns of an item are those in which it is the rarest; see `SearchOutcome`.
+        """
+        names, found = self.problem.item_names, self.outcome.searched_items
+        return tuple(names) if found is None else tuple(names[j] for j in found.tolist())
+
+    @property
+    def coverage(self) -> str | None:
+        """What was not searched, as sentences; None if the search is complete."""
+        return coverage_of(self)
 
     @property
     def guarantee(self) -> str:
         """What is promised about false discoveries, as a sentence."""
-        percent = f"{100 * self.settings.alpha:g} %"
-        given = (
-            f" among rows with the same {join_names(self.problem.strata_names)}"
-            if self.problem.strata_names
-            else " in these rows"
-            if self.problem.table.n_strata == 1
-            else " within the strata"
-        )
-        premise = (
-            f"If no pattern had anything to do with {self.problem.target_name}{given}, the chance"
-        )
-        if self.settings.method == "exact":
-            return (
-                f"{premise} that this list contains even one would be at most {percent} "
-                "(family-wise error rate). The exact conditional test makes this hold for any "
-                "sizes of the strata."
-            )
-        return (
-            f"{premise} that this list contains even one would be about {percent} at most "
-            "(family-wise error rate). The test uses the chi-squared approximation, so this holds "
-            'only approximately; method="exact" would guarantee it.'
-        )
+        return guarantee_of(self)
 
     @property
     def concerns(self) -> str | None:
@@ -340,15 +358,15 @@ class PatternResults:
     def _unstratified(self) -> PatternResults:
         from .search import search_patterns
 
-        problem = self.problem.without_strata()
-        return PatternResults.from_outcome(
-            problem, self.settings, search_patterns(problem, self.settings)
-        )
+        problem, limit = self.problem.without_strata(), self.time_limit
+        outcome = search_patterns(problem, self.settings, time_limit=limit)
+        return PatternResults.from_outcome(problem, self.settings, outcome, time_limit=limit)
 
     def unstratified(self) -> PatternResults:
         """Return what the same search finds in the same rows without the covariate.
 
-        Runs on the first call and is kept. With one stratum this is the result itself.
+        Runs on the first call, with the same time limit, and is kept. With one stratum this is the
+        result itself.
 
         Returns
         -------
@@ -374,16 +392,16 @@ class PatternResults:
             (given the strata); pvalue_unstratified, log10_pvalue_unstratified,
             odds_ratio_unstratified; significant, significant_unstratified. Ordered by the
             unstratified p-value.
-        """
-        import pandas as pd
 
-        columns = dict(self.compared)
-        itemsets = zip(columns.pop("closure"), columns.pop("known"), strict=True)
-        patterns, generators = name_itemsets(self.problem, list(itemsets))
-        named = {"pattern": patterns, "generator": generators}
-        return pd.DataFrame(
-            {name: pd.Series(texts, dtype="object") for name, texts in named.items()} | columns
-        )
+        Warns
+        -----
+        StatisticalWarning
+            If one of the searches was stopped: what it has not found is then not significant in
+            the table, and may be so in truth.
+        """
+        if not (self.complete and self.unstratified().complete):
+            warnings.warn(INCOMPARABLE, StatisticalWarning, stacklevel=2)
+        return comparison_frame(self.problem, self.compared)
 
     def confounded(self) -> pd.DataFrame:
         """Return the discoveries that only a search without the covariate would claim.

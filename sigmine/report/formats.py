@@ -12,12 +12,15 @@ __all__ = [
     "DASH",
     "NBSP",
     "count_of",
+    "format_count",
     "format_decimal",
+    "format_duration",
     "format_integer",
     "format_interval",
     "format_percent",
     "format_pvalue",
     "format_ratio",
+    "format_share",
     "join_names",
     "short_label",
 ]
@@ -149,6 +152,51 @@ def format_percent(part: int, whole: int) -> str:
     32.2 % –
     """
     return DASH if whole == 0 else f"{100 * part / whole:.1f}{NBSP}%"
+
+
+def format_share(fraction: float) -> str:
+    """Write an estimated share in whole percent, rounded down: 100 % means all.
+
+    Examples
+    --------
+    >>> print(*[format_share(f) for f in (0.9999, 0.3456, 0.004, 0.0, 1.0)], sep=", ")
+    99 %, 34 %, less than 1 %, 0 %, 100 %
+    """
+    if 0.0 < fraction < 0.01:
+        return f"less than 1{NBSP}%"
+    return f"{math.floor(100 * min(1.0, fraction))}{NBSP}%"
+
+
+def format_count(value: float) -> str:
+    """Write a large count with three digits, for a line that changes all the time.
+
+    Examples
+    --------
+    >>> [format_count(n) for n in (678, 9_999, 12_345, 7_865_356, 244_601_181, 3.2e10)]
+    ['678', '9,999', '12.3k', '7.87M', '245M', '32.0G']
+    """
+    if value < 10_000:
+        return f"{value:,.0f}"
+    unit = "k" if value < 999_500 else "M" if value < 999_500_000 else "G"
+    scaled = value / {"k": 1e3, "M": 1e6, "G": 1e9}[unit]
+    decimals = 2 if scaled < 9.995 else 1 if scaled < 99.95 else 0
+    return f"{scaled:,.{decimals}f}{unit}"
+
+
+def format_duration(seconds: float) -> str:
+    """Write a time as people say it: seconds, minutes or hours.
+
+    Examples
+    --------
+    >>> [format_duration(s) for s in (0.4, 72, 720, 9000, 400_000)]
+    ['1 s', '72 s', '12 min', '2.5 h', '111 h']
+    """
+    if seconds < 100:
+        return f"{max(1, round(seconds))} s"
+    if seconds < 6000:
+        return f"{round(seconds / 60)} min"
+    hours = seconds / 3600
+    return f"{hours:.1f} h" if hours < 10 else f"{hours:,.0f} h"
 
 
 def count_of(count: int, noun: str, plural: str | None = None) -> str:

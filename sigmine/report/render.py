@@ -53,6 +53,7 @@ def _environment(html: bool) -> Environment:
     environment.globals.update(
         pvalue=formats.format_pvalue,
         percent=formats.format_percent,
+        share=formats.format_share,
         interval=formats.format_interval,
         count_of=formats.count_of,
         implied=_implied,

@@ -139,6 +139,10 @@ SCHEMA: dict[str, Any] = {
         "smallest_minimum_pvalue": "number?",
         "guarantee": "text",
         "seconds": "number?",
+        "complete": "flag",
+        "searched_fraction": "number",
+        "coverage": "text?",
+        "lowered": "flag",
     },
     "warnings": ["text"],
     "patterns": {"total": "count", "included": "count", "rows": [_PATTERN]},
@@ -268,6 +272,23 @@ def _check_shapes(summary: dict[str, Any]) -> None:
             raise ValueError(f"data.strata[{i}] has more cases than rows")
 
 
+def _check_coverage(tested: dict[str, Any]) -> None:
+    """Check that a search that was stopped says what it left out."""
+    if not 0.0 <= tested["searched_fraction"] <= 1.0:
+        raise ValueError("tested.searched_fraction is not a share from 0 to 1")
+    if tested["complete"] != (tested["coverage"] is None):
+        raise ValueError("tested.complete and tested.coverage contradict each other")
+
+
+def _upgraded(value: dict[str, Any]) -> dict[str, Any]:
+    """Bring a report of version 1, when every search ran to its end, into the present form."""
+    tested = value.get("tested")
+    if value["version"] != 1 or not isinstance(tested, dict):
+        return value
+    whole = {"complete": True, "searched_fraction": 1.0, "coverage": None, "lowered": False}
+    return {**value, "version": FORMAT_VERSION, "tested": {**tested, **whole}}
+
+
 def _no_constant(name: str) -> float:
     raise ValueError(f"{name} is not valid JSON")
 
@@ -313,15 +334,17 @@ def load_summary(path: str | Path) -> dict[str, Any]:
             f'this is JSON, but not a sigmine report (no "format": "{FORMAT}"). {advice}',
             path=name,
         )
-    if value.get("version") != FORMAT_VERSION:
+    if value.get("version") not in range(1, FORMAT_VERSION + 1):
         raise FileFormatError(
-            f"this report has format version {value.get('version')!r}; this sigmine reads version "
-            f"{FORMAT_VERSION}. Write it again with this version, or read it with the newer one.",
+            f"this report has format version {value.get('version')!r}; this sigmine reads versions "
+            f"1 to {FORMAT_VERSION}. Write it again with this version, or read it with the newer "
+            "one.",
             path=name,
         )
     try:
-        summary: dict[str, Any] = validate(value)
+        summary: dict[str, Any] = validate(_upgraded(value))
         _check_shapes(summary)
+        _check_coverage(summary["tested"])
     except ValueError as error:
         raise FileFormatError(f"the report is damaged: {error}. {advice}", path=name) from None
     return summary

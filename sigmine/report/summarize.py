@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from .._version import __version__
 from ..columns import COLUMNS
 from ..exceptions import InputError
+from .coverage import is_lowered, stopped_after, untestable
 from .formats import (
     NBSP,
     count_of,
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["FORMAT", "FORMAT_VERSION", "summarize"]
 
 FORMAT = "sigmine-report"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 1 is still read: every search ran to its end then
 
 MAX_STRATA = 1_000  # listed in the data section
 MAX_DETAIL_STRATA = 30  # shown for one pattern: those with most weight
@@ -98,6 +99,7 @@ def summarize(
     for name, value in (("top", top), ("limit", limit)):
         if value is not None and value < 0:
             raise InputError(f"{name}={value!r} is negative; give the number of patterns to show.")
+    compared, not_compared = _confounding(results) if confounding else (None, [])
     problem, settings = results.problem, results.settings
     concerns = [results.concerns] if results.concerns else []
     details = [_detail(results, i, row) for i, row in enumerate(results.rows(top))]
@@ -126,13 +128,17 @@ def summarize(
             "smallest_minimum_pvalue": _number(results.outcome.smallest_minimum_pvalue),
             "guarantee": results.guarantee,
             "seconds": _number(results.outcome.seconds),
+            "complete": results.complete,
+            "searched_fraction": float(results.searched_fraction),
+            "coverage": results.coverage,
+            "lowered": is_lowered(results),
         },
         "warnings": concerns,
         "patterns": _patterns(results, limit if limit is None else max(limit, top)),
         "details": details,
         "calibration": _calibration(results),
-        "confounding": _confounding(results) if confounding else None,
-        "notes": list(problem.notes),
+        "confounding": compared,
+        "notes": [*problem.notes, *not_compared],
         "dropped": {
             "total": len(problem.dropped),
             "rows": [
@@ -188,18 +194,20 @@ def _outcome_name(results: PatternResults) -> str:
 
 def _answer(results: PatternResults, details: list[dict[str, Any]]) -> dict[str, Any]:
     n = len(results)
+    stopped = "" if results.complete else f" The search was {stopped_after(results)}."
     if n:
         sentence = (
             f"{count_of(n, 'combination is', 'combinations are')} significantly associated with "
             f"{_outcome_name(results)}, out of {results.n_testable:,} that could be tested."
+            f"{stopped}"
         )
     elif results.n_testable:
         sentence = (
             f"None of the {count_of(results.n_testable, 'testable combination')} is significantly "
-            f"associated with {_outcome_name(results)}.{_closest(results)}"
+            f"associated with {_outcome_name(results)}.{stopped or _closest(results)}"
         )
     else:
-        sentence = _untestable(results)
+        sentence = untestable(results)
     headline = None
     if n:
         headline = details[0]["sentence"] if details else _describe(results, 0, results.rows(1)[0])
@@ -215,23 +223,6 @@ def _closest(results: PatternResults) -> str:
     return (
         f" The smallest p-value is {format_pvalue(10.0**smallest, smallest)}; significance needs "
         f"{format_pvalue(results.corrected_threshold)} or less."
-    )
-
-
-def _untestable(results: PatternResults) -> str:
-    smallest = results.outcome.smallest_minimum_pvalue
-    if math.isnan(smallest):
-        return "Nothing could be tested: no combination of items met the limits of the search."
-    start = (
-        f"Nothing could be tested: the smallest p-value that any combination can attain in these "
-        f"data is {format_pvalue(smallest)}, "
-    )
-    alpha = results.settings.alpha
-    if smallest > alpha:
-        return f"{start}above the level of {alpha:g}. More rows, or larger strata, are needed."
-    return (
-        f"{start}and so many combinations share it that their number times this value exceeds the "
-        f"level of {alpha:g}. More rows, or larger strata, are needed."
     )
 
 
@@ -437,12 +428,26 @@ def _points(*coordinates: NDArray[Any]) -> list[list[float]]:
 # ---- with and without the covariate ----------------------------------------------------------
 
 
-def _confounding(results: PatternResults) -> dict[str, Any] | None:
-    """Compare with the search without the covariate; None if there is only one stratum."""
+def _confounding(results: PatternResults) -> tuple[dict[str, Any] | None, list[str]]:
+    """Compare with the search without the covariate, or note why that is not done.
+
+    With one stratum there is nothing to compare.
+    """
+    if results.problem.table.n_strata == 1:
+        return None, []
+    names = join_names(results.problem.strata_names) or "the strata"
+    start = f"Not compared with a search without {names}:"
+    if not results.complete:
+        return None, [f"{start} this one was stopped, and would miss what it has not searched."]
+    if not results.unstratified().complete:
+        return None, [f"{start} that one was stopped by the time limit."]
+    return _comparison(results), []
+
+
+def _comparison(results: PatternResults) -> dict[str, Any]:
+    """Compare two complete searches, with and without the covariate."""
     from ..patterns import name_itemsets
 
-    if results.problem.table.n_strata == 1:
-        return None
     without = results.unstratified()
     compared = results.compared
     here, there = compared["significant"], compared["significant_unstratified"]
@@ -450,7 +455,7 @@ def _confounding(results: PatternResults) -> dict[str, Any] | None:
     confounded = np.flatnonzero(there & ~here)
     gone = int((compared["pvalue"][confounded] > NOTHING_LEFT).sum())
     shown = confounded[:MAX_CONFOUNDED].tolist()
-    itemsets = [(compared["closure"][i], compared["known"][i]) for i in shown]
+    closures, known = ([compared[name][i] for i in shown] for name in ("closure", "known"))
     rows = [
         {
             "pattern": list(pattern),
@@ -459,7 +464,7 @@ def _confounding(results: PatternResults) -> dict[str, Any] | None:
             **{name: _number(compared[name][i]) for name in _COMPARED},
         }
         for i, pattern, generator in zip(
-            shown, *name_itemsets(results.problem, itemsets), strict=True
+            shown, *name_itemsets(results.problem, closures, known), strict=True
         )
     ]
     return {
@@ -522,6 +527,8 @@ def _reproduce(results: PatternResults) -> str:
         for name, value in settings.to_dict().items()
         if name in {"alpha", "method"} or value != getattr(defaults, name)
     }
+    if results.time_limit is not None:
+        changed["time_limit"] = results.time_limit
     options = ", ".join(f"{name}={value!r}" for name, value in changed.items())
     if problem.target_name == "y" and not problem.strata_names:
         strata = "" if len(problem.strata_summary) == 1 else ", strata=strata"

@@ -1,13 +1,15 @@
 """The summary as plain text, for a terminal.
 
-Allowed imports: `report.formats`.
+Allowed imports: `report.formats`, `report.coverage`.
 """
 
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from .coverage import is_lowered, stopped_after
 from .formats import (
     count_of,
     format_integer,
@@ -26,7 +28,7 @@ SEPARATOR = " & "
 WIDTH = 100
 
 
-def summary_lines(results: PatternResults, top: int) -> list[str]:
+def summary_lines(results: PatternResults, top: int, said: Sequence[str] = ()) -> list[str]:
     """Write the counts, the guarantee and the best patterns as lines of at most 100 columns.
 
     Parameters
@@ -35,6 +37,8 @@ def summary_lines(results: PatternResults, top: int) -> list[str]:
         The result of a search.
     top : int
         Most patterns to list.
+    said : sequence of str, optional
+        Warnings that were given already; they are left out.
 
     Returns
     -------
@@ -43,9 +47,10 @@ def summary_lines(results: PatternResults, top: int) -> list[str]:
     """
     problem, settings = results.problem, results.settings
     strata = join_names(problem.strata_names) or "none"
+    stopped = "" if results.complete else f"; {stopped_after(results)}"
     lines = [
         f"{count_of(len(results), 'significant pattern')} of {results.n_testable:,} testable "
-        f"({results.n_visited:,} visited)",
+        f"({results.n_visited:,} visited{stopped})",
         *textwrap.wrap(
             f"target {problem.target_name} = {problem.class_names[1]}; "
             f"{count_of(problem.table.n_rows, 'row')} searched, "
@@ -55,13 +60,17 @@ def summary_lines(results: PatternResults, top: int) -> list[str]:
             WIDTH,
         ),
         f"significant: p-value at most {format_pvalue(results.corrected_threshold, plain=True)} "
-        f"= {settings.alpha:g} / {max(1, results.n_testable):,}",
+        f"{'<' if is_lowered(results) else '='} {settings.alpha:g} / "
+        f"{max(1, results.n_testable):,}",
         *textwrap.wrap(results.guarantee, WIDTH),
     ]
-    if results.concerns:
-        lines += textwrap.wrap(f"Warning: {results.concerns}", WIDTH)
+    for text in (results.coverage, results.concerns):
+        if text is not None and not any(text in warning for warning in said):
+            lines += textwrap.wrap(f"Warning: {text}", WIDTH)
     if not problem.item_names:
         lines.append("Nothing was testable: no item varies over the searched rows.")
+    elif not results.n_testable and not results.complete:
+        lines.append("Nothing that was searched was testable.")
     elif results.n_testable == 0:
         smallest = format_pvalue(results.outcome.smallest_minimum_pvalue, plain=True)
         lines += textwrap.wrap(

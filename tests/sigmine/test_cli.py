@@ -532,14 +532,15 @@ class TestProgress:
         shown = capsys.readouterr()
         assert shown.out == ""
         assert shown.err == (
-            "Searching: 25% of root items done, visited 12,345, testable 678, threshold 0.00012, "
-            "2 s\n"
+            "Searching: 25% of the search space, 12.3k visited (8,230/s), 678 testable, "
+            "threshold 0.00012, 2 s so far\n"
         )
 
     def test_says_why_nothing_has_been_visited(self, capsys):
         with _terminal.SearchMeter() as meter:
             meter(replace(progress(3.2), visited=0, testable=0, fraction_done=0.0))
-        assert capsys.readouterr().err == "Searching: compiling (once on this machine), 3 s\n"
+        said = capsys.readouterr().err
+        assert said == "Searching: compiling (once on this machine), 3 s so far\n"
 
     def test_a_bar_on_a_terminal(self, monkeypatch):
         class Terminal(io.StringIO):
@@ -554,7 +555,7 @@ class TestProgress:
             meter(progress(2.0))
             meter(progress(3.0, stage="collect", done=0.5))
         shown = terminal.getvalue()
-        assert "visited 12,345, testable 678" in shown
+        assert "12.3k visited" in shown
         assert "\x1b[?25h" in shown  # the cursor is back
 
 

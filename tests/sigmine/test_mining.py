@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
-from sigmine import FACS, SearchSettings, mine_matrix, mine_patterns, mining
+from sigmine import FACS, SearchSettings, mine_matrix, mine_patterns
 from sigmine.exceptions import DataWarning, InputError, StatisticalWarning
 from sigmine.search import SearchProgress
 from tests import naive
@@ -561,23 +561,6 @@ class TestProgress:
         captured = capsys.readouterr()
         assert captured.out == ""
         assert captured.err == ""
-
-    def test_verbose_shows_counts_after_a_second(self, capsys, monkeypatch):
-        clock = iter(np.arange(0.0, 100.0, 0.4))
-        monkeypatch.setattr("tqdm.std.time", lambda: next(clock))
-        with mining._ProgressBar() as show:
-            for done in (0.0, 0.5, 0.5, 1.0):
-                show(
-                    SearchProgress(
-                        stage="collect", visited=12345, testable=678, threshold=0.00012,
-                        fraction_done=done, seconds=2.0,
-                    )
-                )  # fmt: skip
-        captured = capsys.readouterr()
-        assert captured.out == ""
-        assert "12,345 visited, 678 testable, threshold 0.00012" in captured.err
-        assert "75%|" in captured.err
-        assert "100%|" in captured.err
 
     def test_quiet_by_default(self, capsys):
         mine_patterns(PATIENTS, target="died")

@@ -48,7 +48,7 @@ def broken(summary, where, value):
     ("where", "value", "message"),
     [
         (["format"], "other", "not a sigmine report"),
-        (["version"], 99, "format version 99; this sigmine reads version 1"),
+        (["version"], 99, "format version 99; this sigmine reads versions 1 to 2"),
         (["version"], ..., "format version None"),
         (["data"], ..., "data is missing"),
         (["data", "n_rows"], "12", "data.n_rows is '12', expected a whole number of at least 0"),
@@ -67,6 +67,10 @@ def broken(summary, where, value):
         (["details", 0, "strata", 0, "weight"], None, "expected a number"),
         (["calibration", "points", 0], [1], "not 2 finite numbers"),
         (["calibration", "points", 0], [1, "inf"], "not 2 finite numbers"),
+        (["tested", "complete"], ..., "tested.complete is missing"),
+        (["tested", "complete"], False, "tested.complete and tested.coverage contradict"),
+        (["tested", "coverage"], "Half of it.", "tested.complete and tested.coverage contradict"),
+        (["tested", "searched_fraction"], 1.5, "searched_fraction is not a share from 0 to 1"),
         (["versions"], [], "expected an object"),
         (["versions", "numpy"], 2, "versions.numpy is 2"),
         (["confounding"], [], "expected an object"),
@@ -119,6 +123,21 @@ def test_not_a_report(write, content):
 def test_no_file(tmp_path):
     with pytest.raises(FileNotFoundError):
         load_summary(tmp_path / "nothing.json")
+
+
+def test_a_report_of_version_1(summary, write):
+    # Written when no search could be stopped.
+    older = broken(summary, ["version"], 1)
+    for name in ("complete", "searched_fraction", "coverage", "lowered"):
+        del older["tested"][name]
+    assert load_summary(write(older)) == summary
+
+
+@pytest.mark.parametrize("tested", [None, [], "x", {}])
+def test_a_damaged_report_of_version_1(summary, write, tested):
+    older = broken(summary, ["version"], 1) | {"tested": tested}
+    with pytest.raises(FileFormatError, match="tested"):
+        load_summary(write(older))
 
 
 def test_unknown_keys_are_left_out(summary, write):
