@@ -5,6 +5,7 @@ from . import (
     datasets,
     exceptions,
     files,
+    frequent,
     memory,
     metrics,
     preprocessing,
@@ -25,6 +26,7 @@ from .exceptions import (
     SigmineWarning,
     StatisticalWarning,
 )
+from .frequent import frequent_itemsets
 from .miner import FACS
 from .mining import mine_matrix, mine_patterns
 from .results import PatternResults
@@ -49,6 +51,8 @@ __all__ = [
     "datasets",
     "exceptions",
     "files",
+    "frequent",
+    "frequent_itemsets",
     "memory",
     "metrics",
     "mine_matrix",
