@@ -10,11 +10,16 @@ it answers within a fraction of a second, whatever a kernel or numpy is doing.
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
+import queue
+import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator
+from contextlib import suppress
 from typing import Any, TypeVar
+from uuid import uuid4
 
 import joblib
 import numpy as np
@@ -25,10 +30,12 @@ from .exceptions import InputTypeError, SearchInterrupted
 
 __all__ = [
     "Control",
+    "DaskPool",
     "Failures",
     "Pool",
     "count_workers",
     "find_workers",
+    "is_called_off",
     "run_threads",
     "run_watched",
 ]
@@ -36,6 +43,10 @@ __all__ = [
 T = TypeVar("T")
 _POLL_SECONDS = 0.05
 _PATIENCE_SECONDS = 0.5
+_GRACE_SECONDS = 2.0  # for the answers of processes whose time is up
+_LOOK_SECONDS = 1.0  # between two looks at the size of a cluster
+_SEND_SECONDS, _SEND_RATE = 30.0, 1e6  # how long to wait for data to be sent, bytes a second
+_ANSWER_SECONDS = 0.005  # between two looks at what has come back
 _MOST_FAILURES = 3  # in a row, of a pool that loses workers
 _CACHE_LINE = 64
 
@@ -94,6 +105,11 @@ class Control:
         if self._deadline is None:
             return float("inf")
         return max(0.0, self._deadline - time.monotonic())
+
+    @property
+    def is_overdue(self) -> bool:
+        """Whether the time was up a while ago, so that nobody waits for answers any more."""
+        return self._deadline is not None and time.monotonic() > self._deadline + _GRACE_SECONDS
 
     @property
     def stopped(self) -> bool:
@@ -246,20 +262,44 @@ def find_workers(n_jobs: int | None) -> tuple[int, Pool | None]:
         return n_workers, None
     if not hasattr(backend, "client"):
         return n_workers, Pool(backend, n_workers) if n_workers > 1 else None
-    if _is_dask_task():
+    if _dask_worker() is not None:
         with joblib.parallel_config(backend="threading", n_jobs=1):
             return count_workers(n_jobs), None
-    return n_workers, Pool(backend, n_workers)
+    return n_workers, DaskPool(backend, n_workers)
 
 
-def _is_dask_task() -> bool:
-    from distributed import get_worker  # there is a client of it
+def _dask_worker() -> Any:
+    """Return the worker of Dask that runs the present task, or None."""
+    if "distributed" not in sys.modules:
+        return None
+    from distributed import get_worker
 
     try:
-        get_worker()
+        return get_worker()
     except ValueError:
-        return False
-    return True
+        return None
+
+
+def is_called_off() -> Callable[[], bool]:
+    """Return a function that says whether nobody waits for the present task any more.
+
+    Returns
+    -------
+    callable
+        For any thread. Always False outside a task of Dask: other backends end the process.
+    """
+    worker = _dask_worker()
+    if worker is None:
+        return lambda: False
+    key = worker.get_current_task()
+
+    def called_off() -> bool:
+        # A task that runs cannot be taken away from its thread. The worker notes that it should be,
+        # after `cancel` and when the client has gone.
+        task = worker.state.tasks.get(key)
+        return task is None or task.state in ("cancelled", "released", "forgotten")
+
+    return called_off
 
 
 class Pool:
@@ -277,35 +317,43 @@ class Pool:
         self.backend, self.n_workers = backend, n_workers
         # Others return the results of one round of calls all at once.
         self.returns_early = bool(getattr(backend, "supports_return_generator", False))
+        # Whether calls need the data only where they are not known yet.
+        self.asks_for_data = False
 
-    def send(self, data: NDArray[np.uint8]) -> Any:
-        """Send data to all workers once, where the backend has a way to do so.
+    def send(self, data: NDArray[np.uint8], control: Control) -> Any:
+        """Send data once, where the backend has a way to do so.
 
         Parameters
         ----------
         data : ndarray of uint8, shape (n_bytes,)
             What every call needs.
+        control : Control
+            Ends the waiting.
 
         Returns
         -------
         object
             What to give to a call in place of the data; it gets the data.
         """
-        client = getattr(self.backend, "client", None)
-        if client is None:
-            return data  # joblib maps large arrays into the memory of processes of this machine
-        # A copy on every worker, so that one that is lost takes nothing along.
-        return client.scatter(data, broadcast=True, hash=False)
+        return data  # joblib maps large arrays into the memory of processes of this machine
 
-    def run(self, function: Callable[..., T], calls: Iterable[tuple[Any, ...]]) -> Iterator[T]:
+    def run(
+        self,
+        function: Callable[..., T],
+        next_call: Callable[[], tuple[Any, ...] | None],
+        control: Control,
+    ) -> Generator[T, None, None]:
         """Call a function in the processes, and yield what it returns as it comes.
 
         Parameters
         ----------
         function : callable
             Importable on the workers.
-        calls : iterable of tuple
-            Arguments; asked for one by one as workers become free.
+        next_call : callable
+            Returns the arguments of the next call, None if there is none; asked when a worker is
+            free.
+        control : Control
+            Ends it, whatever the processes do.
 
         Yields
         ------
@@ -314,17 +362,141 @@ class Pool:
 
         Raises
         ------
+        SearchInterrupted
+            If it is told to. Calls that are under way are given up.
         Exception
             Whatever the backend raises if it loses a worker for good.
         """
-        parallel = joblib.Parallel(
-            n_jobs=self.n_workers,
-            backend=self.backend,
-            batch_size=1,
-            pre_dispatch=self.n_workers,
-            return_as="generator_unordered" if self.returns_early else "list",
-        )
-        yield from parallel(joblib.delayed(function)(*call) for call in calls)
+        results: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
+
+        def serve() -> None:
+            parallel = joblib.Parallel(
+                n_jobs=self.n_workers,
+                backend=self.backend,
+                batch_size=1,
+                pre_dispatch=self.n_workers,
+                return_as="generator_unordered" if self.returns_early else "list",
+            )
+            try:
+                for result in parallel(joblib.delayed(function)(*c) for c in iter(next_call, None)):
+                    results.put(("result", result))
+                results.put(("end", None))
+            except BaseException as error:  # handed over
+                results.put(("error", error))
+
+        # In a thread of its own, because waiting for joblib cannot be interrupted.
+        threading.Thread(target=serve, name="sigmine-pool", daemon=True).start()
+        is_needed = True
+        try:
+            while not control.is_overdue:
+                control.raise_if_abandoned()
+                try:
+                    kind, value = results.get(timeout=_POLL_SECONDS)
+                except queue.Empty:
+                    continue
+                if kind == "result":
+                    yield value
+                    continue
+                is_needed = False
+                if kind == "error":
+                    raise value
+                return
+            is_needed = False  # its processes know the time, too
+        finally:
+            if is_needed:
+                with suppress(Exception):  # it may have ended just now
+                    self.backend.abort_everything(ensure_ready=False)
+
+
+class DaskPool(Pool):
+    """Workers of a cluster of Dask, which may come and go.
+
+    Parameters
+    ----------
+    backend : joblib backend
+        From ``joblib.parallel_config(backend="dask")``.
+    n_workers : int
+        Their threads at the moment.
+
+    Notes
+    -----
+    Goes to the client itself: joblib would wait for ever for a call whose worker is lost for good,
+    could not take a call back, and would not use workers that join later.
+    """
+
+    def __init__(self, backend: Any, n_workers: int) -> None:
+        super().__init__(backend, n_workers)
+        # The scheduler drops copies that no call is waiting for, and would fetch them for the next.
+        self.returns_early = self.asks_for_data = True
+
+    def send(self, data: NDArray[np.uint8], control: Control) -> Any:
+        """Send data to a worker, from which the others get them as they need them.
+
+        Raises
+        ------
+        TimeoutError
+            If the cluster does not take them.
+        """
+        client = self.backend.client
+
+        async def scatter() -> Any:
+            # Not to all at once: that never returns if one of them is lost meanwhile.
+            return await client.scatter(data, hash=False, asynchronous=True)
+
+        sending = asyncio.run_coroutine_threadsafe(scatter(), client.loop.asyncio_loop)
+        until = time.monotonic() + _SEND_SECONDS + data.nbytes / _SEND_RATE
+        try:
+            while time.monotonic() < until and not control.is_overdue:
+                control.raise_if_abandoned()
+                try:
+                    return sending.result(timeout=_POLL_SECONDS)
+                except TimeoutError:
+                    if sending.done():  # its own
+                        raise
+            raise TimeoutError(f"the cluster did not take {data.nbytes:,} bytes of data")
+        finally:
+            sending.cancel()
+
+    def run(
+        self,
+        function: Callable[..., T],
+        next_call: Callable[[], tuple[Any, ...] | None],
+        control: Control,
+    ) -> Generator[T, None, None]:
+        """Call a function on the workers, as many times at a time as they have threads."""
+        import distributed
+
+        client, options = self.backend.client, getattr(self.backend, "submit_kwargs", {})
+        as_completed: Any = distributed.as_completed  # it has no types
+        returned = as_completed([], loop=client.loop, with_results=True, raise_errors=False)
+        out: set[Any] = set()
+        looked = time.monotonic()
+        try:
+            while not control.is_overdue:
+                control.raise_if_abandoned()
+                if time.monotonic() - looked > _LOOK_SECONDS:
+                    self.n_workers = max(1, sum(client.ncores().values()))
+                    looked = time.monotonic()
+                while len(out) < self.n_workers and (call := next_call()) is not None:
+                    key = f"sigmine-{function.__name__}-{uuid4().hex}"
+                    out.add(future := client.submit(function, *call, key=key, **options))
+                    returned.add(future)
+                if not out:
+                    return
+                if not returned.has_ready():
+                    time.sleep(_ANSWER_SECONDS)
+                    continue
+                future, result = next(returned)
+                out.remove(future)
+                if future.status == "error":
+                    raise result[1].with_traceback(result[2])
+                if isinstance(result, BaseException):  # cancelled: the data were lost
+                    raise RuntimeError("the cluster has lost what a call needs") from result
+                yield result
+        finally:
+            if out:  # the workers see it, and stop (`is_called_off`)
+                with suppress(Exception):  # there may be no cluster any more
+                    client.cancel(list(out))
 
 
 class Failures:
@@ -336,7 +508,7 @@ class Failures:
     def __init__(self) -> None:
         self._count = 0
 
-    def until_lost(self, run: Callable[[], Iterator[T]]) -> Iterator[T]:
+    def until_lost(self, run: Callable[[], Generator[T, None, None]]) -> Generator[T, None, None]:
         """Yield results until there are no more, or until the backend loses a worker for good.
 
         Parameters
@@ -354,23 +526,26 @@ class Failures:
         Exception
             Of the backend, if it is the third in a row.
         """
-        results: Iterator[T] = iter(())
-        started = False
-        while True:
-            try:
-                if not started:
-                    results, started = run(), True
-                result = next(results)
-            except StopIteration:
-                return
-            except Exception as error:
-                self._count += 1
-                if self._count < _MOST_FAILURES:
+        results: Generator[T, None, None] | None = None
+        try:
+            while True:
+                try:
+                    if results is None:
+                        results = run()
+                    result = next(results)
+                except StopIteration:
                     return
-                error.add_note(
-                    f"The workers failed {self._count} times in a row, without any work done in "
-                    "between. Look at their logs: they may lack memory, or a package."
-                )
-                raise
-            self._count = 0
-            yield result
+                except Exception as error:
+                    self._count += 1
+                    if self._count < _MOST_FAILURES:
+                        return
+                    error.add_note(
+                        f"The workers failed {self._count} times in a row, without any work done "
+                        "in between. Look at their logs: they may lack memory, or a package."
+                    )
+                    raise
+                self._count = 0
+                yield result
+        finally:
+            if results is not None:  # at once, not when it is collected
+                results.close()

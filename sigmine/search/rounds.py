@@ -12,13 +12,14 @@ import hashlib
 import pickle
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..parallel import Control, Failures, Pool, run_threads
+from ..parallel import Control, Failures, Pool, is_called_off, run_threads
 from ..settings import SearchSettings
 from .layout import BOUND, COUNTS, LEVEL, PUBLISHED, UNKNOWN, VISITED, Ladder, Shared
 from .prepare import Prepared
@@ -27,6 +28,9 @@ from .total import Total
 from .worker import Goal, Part, Task, Worker
 
 __all__ = ["Frame", "Live", "pack", "search_batch", "search_in_pool", "search_in_threads"]
+
+_SHORTEST_SECONDS = 0.2  # of a batch: many times what it takes to send one
+_LOOK_SECONDS = 0.1  # between two looks at whether a batch should end
 
 
 class Frame(NamedTuple):
@@ -162,12 +166,30 @@ class Job(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What comes back: the part, seconds of each finished task, and whether it was cut short."""
+    """What comes back from a process.
+
+    Attributes
+    ----------
+    first : int
+        Number of the first task.
+    part : Part
+        What was met.
+    seconds : list of float
+        Of each finished task.
+    whole : bool
+        Whether no task was left in the middle.
+    """
 
     first: int
     part: Part
     seconds: list[float]
     whole: bool
+
+
+class DataMissing(NamedTuple):
+    """What comes back from a process that does not know the data: nothing was done."""
+
+    first: int
 
 
 def pack(frame: Frame) -> tuple[str, NDArray[np.uint8]]:
@@ -192,29 +214,31 @@ def pack(frame: Frame) -> tuple[str, NDArray[np.uint8]]:
         items=[], table=table._replace(columns=table.columns[:0], row_order=table.row_order[:0])
     )
     data = pickle.dumps(frame._replace(prepared=slim), protocol=pickle.HIGHEST_PROTOCOL)
-    return hashlib.sha256(data).hexdigest(), np.frombuffer(data, dtype=np.uint8).copy()
+    return hashlib.sha256(data).hexdigest(), np.frombuffer(data, dtype=np.uint8)
 
 
 _known: dict[str, Frame] = {}
 _known_lock = threading.Lock()
 
 
-def _unpack(key: str, packed: NDArray[np.uint8]) -> Frame:
+def _unpack(key: str, packed: NDArray[np.uint8] | None) -> Frame | None:
     """Return the search that was packed; a process unpacks it once."""
     with _known_lock:
         if key not in _known:
+            if packed is None:
+                return None
             _known.clear()
-            _known[key] = pickle.loads(packed.tobytes())
+            _known[key] = pickle.loads(packed.data)
         return _known[key]
 
 
-def search_batch(packed: NDArray[np.uint8], job: Job, first: int) -> Answer:
+def search_batch(packed: NDArray[np.uint8] | None, job: Job, first: int) -> Answer | DataMissing:
     """Search a batch of tasks in a process of a pool.
 
     Parameters
     ----------
-    packed : ndarray of uint8
-        From `pack`.
+    packed : ndarray of uint8 or None
+        From `pack`; None where it may be known from an earlier batch.
     job : Job
         What to do.
     first : int
@@ -222,9 +246,16 @@ def search_batch(packed: NDArray[np.uint8], job: Job, first: int) -> Answer:
 
     Returns
     -------
-    Answer
+    Answer or DataMissing
+
+    Raises
+    ------
+    RuntimeError
+        If nobody waited for it any more (see `is_called_off`).
     """
     frame = _unpack(job.key, packed)
+    if frame is None:
+        return DataMissing(first)
     # Workers of a pass write to it; several batches may run in one process, at different levels.
     score = frame.prepared.data.root_score.copy()
     score[:, BOUND] = UNKNOWN
@@ -245,14 +276,24 @@ def search_batch(packed: NDArray[np.uint8], job: Job, first: int) -> Answer:
                 return
             seconds.append(time.monotonic() - began)
 
-    timer: threading.Timer | None = None
-    if np.isfinite(job.limit):
-        timer = threading.Timer(job.limit, control.abandon)
-        timer.daemon = True
-        timer.start()
-    part = worker.run(tasks())
-    if timer is not None:
-        timer.cancel()
+    ended, until, called_off = threading.Event(), time.monotonic() + job.limit, is_called_off()
+    unwanted = threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(max(0.0, min(_LOOK_SECONDS, until - time.monotonic()))):
+            if called_off():
+                unwanted.set()
+            if unwanted.is_set() or time.monotonic() >= until:
+                control.abandon()
+                return
+
+    threading.Thread(target=watch, name="sigmine-watch", daemon=True).start()
+    try:
+        part = worker.run(tasks())
+    finally:
+        ended.set()
+    if unwanted.is_set():  # should somebody ask for it again: a part of it must not be taken for it
+        raise RuntimeError("the batch was called off")
     return Answer(first, part, seconds, whole=not control.stopped)
 
 
@@ -272,7 +313,8 @@ def search_in_pool(
     frame, schedule, live, control, handed_over
         As in `search_in_threads`.
     seconds : float
-        A batch lasts about that long.
+        A batch lasts that long at most, about: shorter at first, while there is much to tell about
+        the threshold, and in the end, so that all workers end together.
     pool : Pool
         The processes.
 
@@ -285,9 +327,10 @@ def search_in_pool(
     failures = Failures()
     while schedule.is_waiting and not control.stopped:
         batches = _Batches(key, packed, schedule, live.total, control, seconds, pool)
-        for answer in failures.until_lost(batches.run):
-            batches.absorb(answer)
-            handed_over()
+        with closing(failures.until_lost(batches.run)) as answers:
+            for answer in answers:
+                batches.absorb(answer)
+                handed_over()
         batches.give_up()
     if not live.total:  # no tasks, or no time: an empty part of the right shape
         shared = Shared(control.stop, live.total.counts.copy())
@@ -310,29 +353,63 @@ class _Batches:
         self.key, self.packed, self.pool, self.seconds = key, packed, pool, seconds
         self.schedule, self.total, self.control = schedule, total, control
         self.out: dict[int, list[int]] = {}  # numbers of tasks, by the first of their batch
+        self._n_calls = 0
+        self._sent: Any = None
+        self._n_asking = 0  # processes that do not know the data
+        self._started = time.monotonic()
 
-    def run(self) -> Iterator[Answer]:
-        """Send the data and the batches; yield the answers as they come."""
-        return self.pool.run(search_batch, self._calls(self.pool.send(self.packed)))
+    def run(self) -> Generator[Answer, None, None]:
+        """Send the batches; yield the answers as they come."""
+        with closing(self.pool.run(search_batch, self._next_call, self.control)) as answers:
+            for answer in answers:
+                if isinstance(answer, DataMissing):
+                    self.schedule.give_back(self.out.pop(answer.first))
+                    self._n_asking += 1
+                else:
+                    yield answer
 
-    def _calls(self, sent: Any) -> Iterator[tuple[Any, Job, int]]:
-        """Make batches while tasks are waiting; one round, if the pool returns by the round."""
+    def _next_call(self) -> tuple[Any, Job, int] | None:
+        """Make a batch of waiting tasks; one round of them, if the pool returns by the round."""
         schedule, control, n_workers = self.schedule, self.control, self.pool.n_workers
-        n_calls = 0
-        while not control.stopped and (self.pool.returns_early or n_calls < n_workers):
-            # Half of an even share of the rest at most, so that all end at about the same time.
-            weight = schedule.weight_waiting / (2 * n_workers)
-            numbers = schedule.take(len(schedule.plan.tasks), weight)
-            if not numbers:
-                return
-            self.out[numbers[0]] = numbers
-            schedule.begin(*numbers)
-            tasks = tuple(schedule.plan.tasks[number] for number in numbers)
-            limit = control.seconds_left
-            total = self.total
-            job = Job(self.key, total.goal(), total.counts.copy(), tasks, self.seconds, limit)
-            n_calls += 1
-            yield sent, job, numbers[0]
+        if control.stopped or not control.seconds_left:
+            return None
+        if self._n_calls >= n_workers and not self.pool.returns_early:
+            return None
+        # Half of an even share of the rest at most, so that all end at about the same time.
+        weight = schedule.weight_waiting / (2 * n_workers)
+        numbers = schedule.take(len(schedule.plan.tasks), weight)
+        if not numbers:
+            return None
+        self._n_calls += 1
+        self.out[numbers[0]] = numbers
+        schedule.begin(*numbers)
+        job = Job(
+            key=self.key,
+            goal=self.total.goal(),
+            counts=self.total.counts.copy(),
+            tasks=tuple(schedule.plan.tasks[number] for number in numbers),
+            seconds=self._batch_seconds(),
+            limit=control.seconds_left,
+        )
+        return self._data(), job, numbers[0]
+
+    def _data(self) -> Any:
+        """Return what the next call needs: the data, if some process has asked for them."""
+        if self.pool.asks_for_data:
+            if not self._n_asking:
+                return None
+            self._n_asking -= 1
+        if self._sent is None:
+            self._sent = self.pool.send(self.packed, self.control)
+        return self._sent
+
+    def _batch_seconds(self) -> float:
+        """Return half of the time so far, or of what is left: early and late rounds are short."""
+        _, left = self.schedule.estimate()
+        if left is None:
+            return min(self.seconds, _SHORTEST_SECONDS)
+        passed = time.monotonic() - self._started
+        return min(self.seconds, max(_SHORTEST_SECONDS, min(passed, left) / 2))
 
     def absorb(self, answer: Answer) -> None:
         """Add up what was met in a batch; what was not finished waits again."""

@@ -27,6 +27,7 @@ from .worker import Goal, Part, merged
 __all__ = ["Total"]
 
 _VALUES_KEPT = 2**20  # of evidence in the window: 8 MiB
+_MOST_BYTES = 2**26  # that may lie in parts which were not cut down yet
 
 
 class Total:
@@ -69,6 +70,7 @@ class Total:
         self._sample_size = sample_size
         self._lock = threading.RLock()
         self._parts: list[Part] = []
+        self._n_bytes = 0  # of the parts since they were last cut down
         self._unfinished: list[Part] = []
         self._level = goal.level
         self.counts: NDArray[np.int64] = np.zeros(len(ladder.rungs), dtype=np.int64)
@@ -101,6 +103,9 @@ class Total:
             if self._goal.purpose == COUNT:
                 level = max(self._level, part.level)
                 self._level = climbed(self._ladder, self.counts, level, self._settings)[0]
+                self._n_bytes += _n_bytes(part)
+                if self._n_bytes > _MOST_BYTES:  # a long search has thousands of them
+                    self._put_together()
 
     def goal(self) -> Goal:
         """Return what the next batch starts from, by what is known now."""
@@ -121,9 +126,13 @@ class Total:
     def snapshot(self) -> tuple[Part, NDArray[np.bool_]]:
         """Return what was met in finished batches, and their tasks."""
         with self._lock:
-            if len(self._parts) > 1:
-                self._parts = [self._cut_down(merged(self._parts))]
+            self._put_together()
             return self._parts[0], self.secured.copy()
+
+    def _put_together(self) -> None:
+        if len(self._parts) > 1:
+            self._parts = [self._cut_down(merged(self._parts))]
+        self._n_bytes = 0
 
     def everything(self) -> Part:
         """Return what was met, in unfinished tasks too."""
@@ -163,3 +172,8 @@ class Total:
         part.evidence, part.found = part.evidence[kept], part.found[kept]
         part.found[:, WHAT] = part.found[:, WHAT] & ~SAMPLED | np.where(sampled[kept], SAMPLED, 0)
         return part
+
+
+def _n_bytes(part: Part) -> int:
+    arrays = (part.counts, part.values, part.evidence, part.found, part.items)
+    return sum(array.nbytes for array in arrays)

@@ -1,5 +1,6 @@
 """Work behind a watching thread, and pools of processes: errors and interrupts come through."""
 
+import asyncio
 import threading
 import time
 from types import SimpleNamespace
@@ -12,8 +13,8 @@ from sigmine import parallel as module
 from sigmine.exceptions import InputTypeError, SearchInterrupted
 from sigmine.parallel import (
     Control,
+    DaskPool,
     Failures,
-    Pool,
     count_workers,
     find_workers,
     run_threads,
@@ -226,22 +227,24 @@ class TestPool:
             pool = find_workers(None)[1]
         assert pool.returns_early
         data = np.arange(10, dtype=np.uint8)
-        assert pool.send(data) is data
-        assert sorted(pool.run(divmod, [(7, 2), (9, 4), (5, 5)])) == [(1, 0), (2, 1), (3, 1)]
+        assert pool.send(data, Control()) is data
+        calls = iter([(7, 2), (9, 4), (5, 5), None])
+        found = sorted(pool.run(divmod, calls.__next__, Control()))
+        assert found == [(1, 0), (2, 1), (3, 1)]
 
     def test_calls_are_made_when_a_worker_is_free(self):
         with joblib.parallel_config(backend="loky", n_jobs=2):
             pool = find_workers(None)[1]
         made, out = [], []
 
-        def calls():
-            for number in range(8):
-                made.append(len(out))
-                yield (number,)
+        def next_call():
+            if len(made) == 8:
+                return None
+            made.append(len(out))
+            return (len(made) - 1,)
 
-        for result in pool.run(abs, calls()):
+        for result in pool.run(abs, next_call, Control()):
             out.append(result)
-            time.sleep(0.01)
         assert sorted(out) == list(range(8))
         assert made[:2] == [0, 0]  # two at first, the others later
 
@@ -249,19 +252,64 @@ class TestPool:
         with joblib.parallel_config(backend="multiprocessing", n_jobs=2):
             pool = find_workers(None)[1]
         assert not pool.returns_early
-        assert sorted(pool.run(abs, [(-1,), (-2,)])) == [1, 2]
+        calls = iter([(-1,), (-2,), None])
+        assert sorted(pool.run(abs, calls.__next__, Control())) == [1, 2]
 
-    def test_data_go_to_every_worker_of_a_cluster(self):
-        sent = []
+
+class TestDaskPool:
+    @pytest.fixture
+    def pool(self):
+        """Return a pool of a client that takes data after `delay` seconds."""
+        running = asyncio.new_event_loop()
+        thread = threading.Thread(target=running.run_forever)
+        thread.start()
 
         class Client:
-            def scatter(self, data, **options):
-                sent.append((data, options))
+            sent, delay, error = (), 0.0, None
+            loop = SimpleNamespace(asyncio_loop=running)
+
+            async def scatter(self, data, **options):
+                await asyncio.sleep(self.delay)
+                if self.error is not None:
+                    raise self.error
+                self.sent = (*self.sent, data)
                 return "future"
 
-        data = np.arange(10, dtype=np.uint8)
-        assert Pool(SimpleNamespace(client=Client()), 4).send(data) == "future"
-        assert sent == [(data, {"broadcast": True, "hash": False})]
+        yield DaskPool(SimpleNamespace(client=Client()), 4)
+
+        async def end():
+            others = asyncio.all_tasks() - {asyncio.current_task()}
+            await asyncio.gather(*others, return_exceptions=True)
+
+        asyncio.run_coroutine_threadsafe(end(), running).result()
+        running.call_soon_threadsafe(running.stop)
+        thread.join()
+        running.close()
+
+    data = np.arange(10, dtype=np.uint8)
+
+    def test_data_are_sent_once(self, pool):
+        pool.backend.client.delay = 2.5 * module._POLL_SECONDS
+        assert pool.send(self.data, Control()) == "future"
+        assert len(pool.backend.client.sent) == 1
+
+    def test_a_cluster_that_takes_no_data_is_not_waited_for(self, pool, monkeypatch):
+        monkeypatch.setattr(module, "_SEND_SECONDS", 0.1)
+        pool.backend.client.delay = 20.0
+        with pytest.raises(TimeoutError, match="did not take 10 bytes"):
+            pool.send(self.data, Control())
+
+    def test_its_own_error_is_raised(self, pool):
+        pool.backend.client.error = TimeoutError("no workers")
+        with pytest.raises(TimeoutError, match="no workers"):
+            pool.send(self.data, Control())
+
+    def test_ctrl_c_ends_the_waiting(self, pool):
+        pool.backend.client.delay = 20.0
+        control = Control()
+        control.abandon()
+        with pytest.raises(SearchInterrupted):
+            pool.send(self.data, control)
 
 
 class TestFailures:
@@ -302,4 +350,4 @@ class TestFailures:
             list(failures.until_lost(run))
 
     def test_all_results_and_no_loss(self):
-        assert list(Failures().until_lost(lambda: iter([1, 2, 3]))) == [1, 2, 3]
+        assert list(Failures().until_lost(lambda: (number for number in (1, 2, 3)))) == [1, 2, 3]
