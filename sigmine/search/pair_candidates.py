@@ -80,7 +80,17 @@ def _add_parts(
     up, down, mean, variance, low = 0.0, 0.0, 0.0, 0.0, 0.0
     up_bound, down_bound = 0.0, 0.0
     high = float(ones)
-    if kind == ASYMPTOTIC:
+    if kind == ASYMPTOTIC and plain:
+        for s in range(n_strata):
+            x = popcount(lo & pairs[U(s), U(0)]) + popcount(hi & pairs[U(s), U(1)])
+            line = U(strata[U(s), U(LINE)] + N_COLUMNS * np.int64(x))
+            lines[U(s)] = np.int64(line)
+            up_bound += parts[line + U(UP_BOUND)]
+            down_bound += parts[line + U(DOWN_BOUND)]
+            mean += parts[line + U(MEAN)]
+            variance += parts[line + U(VARIANCE)]
+        up, down = high - mean, mean
+    elif kind == ASYMPTOTIC:
         for s in range(n_strata):
             x = popcount(lo & pairs[U(s), U(0)]) + popcount(hi & pairs[U(s), U(1)])
             line = U(strata[U(s), U(LINE)] + N_COLUMNS * np.int64(x))

@@ -364,18 +364,21 @@ class Worker:
             state[SAMPLE_MASK] = 2 * state[SAMPLE_MASK] + 1
             sampled &= key & state[SAMPLE_MASK] == 0
             n_sampled = int(np.count_nonzero(sampled))
-            self._thin_records()
+            self._n_sampled = sum(
+                int(np.count_nonzero(found[:, KEY] & state[SAMPLE_MASK] == 0))
+                for _, found, _ in self._records
+            )
+        self._thin_records()
         return np.asarray(sampled)
 
     def _thin_records(self) -> None:
         """Forget earlier records that are neither sampled any more nor candidates."""
         mask, store = self.tally.state[SAMPLE_MASK], self.tally.marks[STORE]
-        records, self._records, self._n_sampled = self._records, [], 0
-        for evidence, found, items in records:
-            sampled = (found[:, KEY] & mask == 0) & (evidence >= store)
-            kept = sampled | (found[:, WHAT] & CANDIDATE > 0) & (evidence >= store)
-            self._records.append(_selected(evidence, found, items, kept))
-            self._n_sampled += int(np.count_nonzero(sampled))
+        for number, (evidence, found, items) in enumerate(self._records):
+            kept = (found[:, KEY] & mask == 0) | (found[:, WHAT] & CANDIDATE > 0)
+            kept &= evidence >= store
+            if 2 * np.count_nonzero(kept) < len(kept):  # else the copy costs more than it saves
+                self._records[number] = _selected(evidence, found, items, kept)
 
 
 _CANDIDATES = (
