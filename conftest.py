@@ -49,6 +49,8 @@ def _numba_cache() -> Path:
 if "numba" in sys.modules:  # pragma: no cover
     raise RuntimeError("numba was imported before conftest.py could set NUMBA_CACHE_DIR")
 os.environ["NUMBA_CACHE_DIR"] = str(_numba_cache())
+# Tests call the parts of kernels one by one.
+os.environ["SIGMINE_CALLABLE_KERNELS"] = "1"
 # No test opens a window, whatever the machine has.
 os.environ["MPLBACKEND"] = "Agg"
 

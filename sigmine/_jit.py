@@ -1,8 +1,14 @@
-"""The one place that names numba: a decorator, and the switch of its on-disk cache.
+"""The one place that names numba: decorators, and the switch of its on-disk cache.
 
 Kernels are compiled on first call, never at import. They release the GIL (the search runs in
 threads), divide like numpy, and use no fast-math: ties, infinities and bit-for-bit equal results
 on every platform matter here. ``NUMBA_DISABLE_JIT=1`` runs the same lines as plain Python.
+
+A kernel that Python calls (`njit`, `njit_entry`) is cached on disk, with all that it calls in it.
+The others (`njit_inner`, `njit_leaf`, `njit_inline`, `njit_part`) are compiled as parts of it only:
+no way in from Python, nothing on disk. That takes a quarter off the first compilation, and most of
+the second start, which then loads one kernel and not forty. ``SIGMINE_CALLABLE_KERNELS=1`` gives
+all of them a way in; the test suite sets it.
 
 numba's cache is keyed by the text of the file that defines a kernel and does not notice an edit
 of another file that it calls. Installed files do not change, so the cache is on by default
@@ -12,12 +18,15 @@ named by a hash of all the sources.
 
 from __future__ import annotations
 
+import gc
 import os
+import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numba
 from llvmlite import binding
+from numba.core import event
 
 __all__ = [
     "CACHE",
@@ -25,7 +34,9 @@ __all__ = [
     "JIT_ENABLED",
     "Int",
     "njit",
+    "njit_entry",
     "njit_inline",
+    "njit_inner",
     "njit_leaf",
     "njit_part",
 ]
@@ -36,6 +47,7 @@ Int = Any
 
 CACHE = os.environ.get("SIGMINE_NUMBA_CACHE", "1").strip().lower() not in {"0", "false", "no"}
 _numba: Any = numba  # its type hints know neither _nrt nor config
+_events: Any = event
 JIT_ENABLED = not _numba.config.DISABLE_JIT
 # Whether kernels may use the x86 instruction that gathers bits (BMI2): only if they are compiled
 # for this very processor. The results are the same without.
@@ -44,24 +56,82 @@ HAS_PEXT = (
     and bool(binding.get_host_cpu_features().get("bmi2", False))
     and "SIGMINE_NO_PEXT" not in os.environ
 )
-_SETTINGS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "cache": CACHE}
+_SETTINGS: dict[str, Any] = {
+    "nogil": True,
+    "error_model": "numpy",
+    "cache": CACHE,
+    "no_cfunc_wrapper": True,
+}
+_INNER: dict[str, Any] = {**_SETTINGS, "cache": False, "no_cpython_wrapper": True}
+if "SIGMINE_CALLABLE_KERNELS" in os.environ:
+    _INNER = _SETTINGS
+
+
+class _CollectorPause(event.Listener):
+    """Stops Python's garbage collector while a kernel of ours is compiled.
+
+    numba makes millions of objects that live until it is done; looking through them again and again
+    takes a sixth of the time.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._depth = 0
+        self._resume = False
+
+    @staticmethod
+    def _is_ours(data: Any) -> bool:
+        function = getattr((data or {}).get("dispatcher"), "py_func", None)
+        return getattr(function, "__module__", "").partition(".")[0] in {"sigmine", "sigmine_nn"}
+
+    def on_start(self, event: Any) -> None:
+        """Stop it when the first compilation begins."""
+        if self._is_ours(event.data):
+            with self._lock:
+                if self._depth == 0:
+                    self._resume = gc.isenabled()
+                    gc.disable()
+                self._depth += 1
+
+    def on_end(self, event: Any) -> None:
+        """Start it again when the last one has ended, if it was running."""
+        if self._is_ours(event.data):
+            with self._lock:
+                self._depth -= 1
+                if self._depth == 0 and self._resume:
+                    gc.enable()
+
+
+_events.register("numba:compile", _CollectorPause())
 
 
 def njit(function: F) -> F:
-    """Compile `function` in nopython mode with the project's settings."""
+    """Compile a kernel that Python calls, and that may make arrays."""
     # _nrt is said in so many words because a kernel would inherit it from a caller without it.
     compiled: F = _numba.njit(**_SETTINGS, _nrt=True)(function)
     return compiled
 
 
+def njit_entry(function: F) -> F:
+    """Compile a kernel that Python calls, and that allocates nothing: see `njit_leaf`."""
+    compiled: F = _numba.njit(**_SETTINGS, _nrt=False)(function)
+    return compiled
+
+
+def njit_inner(function: F) -> F:
+    """Compile a kernel that only kernels call, and that may make arrays."""
+    compiled: F = _numba.njit(**_INNER, _nrt=True)(function)
+    return compiled
+
+
 def njit_leaf(function: F) -> F:
-    """Compile a kernel that allocates nothing, without reference counts.
+    """Compile a kernel that only kernels call, without reference counts.
 
     numba counts a reference to every array argument of every call, atomically; in a search that
     makes a few small calls a node this was half of the run time. A function that neither makes
     arrays nor slices needs no counts, and numba refuses to compile one that does.
     """
-    compiled: F = _numba.njit(**_SETTINGS, _nrt=False)(function)
+    compiled: F = _numba.njit(**_INNER, _nrt=False)(function)
     return compiled
 
 
@@ -72,7 +142,7 @@ def njit_inline(function: F) -> F:
     call with a dozen arrays costs more than what most of these do. Everything inlined is compiled
     again in every caller; compile time is what this costs.
     """
-    compiled: F = _numba.njit(**_SETTINGS, _nrt=False, forceinline=True)(function)
+    compiled: F = _numba.njit(**_INNER, _nrt=False, forceinline=True)(function)
     return compiled
 
 
@@ -82,5 +152,5 @@ def njit_part(function: F) -> F:
     `njit_inline` compiles a function by itself and once more in every caller; a long function that
     is called in one place only is compiled once like this.
     """
-    compiled: F = _numba.njit(**_SETTINGS, _nrt=False, inline="always")(function)
+    compiled: F = _numba.njit(**_INNER, _nrt=False, inline="always")(function)
     return compiled

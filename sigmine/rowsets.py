@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._jit import njit_leaf
+from ._jit import njit_entry, njit_leaf
 from .bitset import BitTable, count_strata, unpack_columns
 
 __all__ = ["all_shortest_generators", "count_itemsets", "flatten", "shortest_generators"]
@@ -231,7 +231,7 @@ def _split_needed(
     return n_free
 
 
-@njit_leaf
+@njit_entry
 def _shortest_all(
     columns: NDArray[np.uint64],
     items: NDArray[np.int64],

@@ -34,7 +34,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from .._jit import njit_leaf
+from .._jit import njit_entry, njit_leaf
 from ._arrays import fitted_cell
 from .cmh import CASES, SIZE
 
@@ -195,7 +195,7 @@ def _write_law(
     return first, last, total
 
 
-@njit_leaf
+@njit_entry
 def _convolve(
     cases: NDArray[np.int64],
     support: NDArray[np.int64],

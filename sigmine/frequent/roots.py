@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .._jit import njit_leaf
+from .._jit import njit_entry
 from .layout import (
     AT,
     BASE,
@@ -31,7 +31,7 @@ from .wide import open_columns
 __all__ = ["mine_roots"]
 
 
-@njit_leaf
+@njit_entry
 def mine_roots(
     stop: NDArray[np.int64],
     state: NDArray[np.int64],

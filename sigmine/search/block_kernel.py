@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._jit import Int, njit_leaf, njit_part
+from .._jit import Int, njit_entry, njit_part
 from ..bitset import popcount
 from .block_candidates import bound_of_lines, choose_covers, extend_block, find_lines, flag_of
 from .counting import count_hypothesis, exchange
@@ -383,7 +383,7 @@ def _visit(
     return DONE
 
 
-@njit_leaf
+@njit_entry
 def search_subtrees(
     columns: NDArray[np.uint64],
     root_cand: NDArray[np.int64],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .._jit import njit_inline, njit_leaf
+from .._jit import njit_entry, njit_inline, njit_leaf
 from .layout import (
     ALIVE,
     COUNT,
@@ -35,13 +35,15 @@ __all__ = ["count_hypothesis", "exchange", "lowered", "raise_threshold", "set_ma
 _SLACK = 1e-9  # relative: evidence this close below a cut counts as reaching it
 
 
-@njit_inline
 def lowered(edge: float) -> float:
     """Return an evidence lowered by the rounding errors that evidence may carry."""
     return edge - _SLACK * max(1.0, edge)
 
 
-@njit_leaf
+_lowered = njit_inline(lowered)
+
+
+@njit_entry
 def set_marks(
     state: NDArray[np.int64],
     marks: NDArray[np.float64],
@@ -52,7 +54,7 @@ def set_marks(
     level = state[LEVEL]
     marks[CUT] = rungs[level, EDGE]
     marks[STORE] = rungs[level, STORE_FROM]
-    marks[PRUNE] = lowered(marks[STORE])
+    marks[PRUNE] = _lowered(marks[STORE])
     marks[KEEP] = rungs[level, KEEP_FROM]
     least = state[LEAST]
     while least < by_ones.shape[0] and by_ones[least, LIMIT] < marks[PRUNE]:

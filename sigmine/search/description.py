@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .._jit import Int, njit
+from .._jit import Int, njit_inner
 from ..bitset import popcount
 from .layout import ONES, PATH
 
 __all__ = ["is_first_description"]
 
 
-@njit
+@njit_inner
 def _closure(
     columns: NDArray[np.uint64],
     root_cand: NDArray[np.int64],
@@ -37,7 +37,7 @@ def _closure(
     return n_closure
 
 
-@njit
+@njit_inner
 def is_first_description(
     columns: NDArray[np.uint64],
     root_cand: NDArray[np.int64],
