@@ -32,8 +32,7 @@ from .problem import Problem, build_problem
 from .report.formats import count_of
 from .report.progress import ProgressBar, how_to_go_on
 from .results import PatternResults, asymptotic_concerns
-from .search import Checkpoint, ProgressCallback, SearchOutcome, search_patterns
-from .search.driver import _checked_limit
+from .search import Checkpoint, ProgressCallback, SearchOutcome, checked_time_limit, search_patterns
 from .settings import SearchSettings
 from .strata import Strata, encode_strata, require_informative
 
@@ -419,7 +418,7 @@ def _check_search(
 ) -> None:
     """Say now, not after the items are made, that one of these cannot be used."""
     count_workers(n_jobs)
-    _checked_limit(time_limit)
+    checked_time_limit(time_limit)
     if checkpoint is not None:
         Checkpoint.of(checkpoint)
 
@@ -446,8 +445,7 @@ def _search(
     except SearchInterrupted:
         if checkpoint is None:
             raise
-        kept = Checkpoint.of(checkpoint)
-        raise SearchInterrupted(how_to_go_on(kept.folder, kept.seconds, began)) from None
+        raise SearchInterrupted(how_to_go_on(Checkpoint.of(checkpoint), began)) from None
 
 
 def _names(parameter: str, value: Any) -> list[str]:

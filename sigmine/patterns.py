@@ -324,6 +324,9 @@ class PatternTable:
 
     def _logs(self, index: NDArray[np.int64], method: str) -> NDArray[np.float64]:
         """Return log p of some patterns by one method."""
+        known = self.outcome.log_pvalue
+        if known is not None and method == self.settings.method:
+            return known[index]
         if method == "exact":
             return np.asarray(self._exact(index)[0], dtype=np.float64)
         return log_pvalues(self.settings, *self._margins(index), method=method)
@@ -356,8 +359,8 @@ class PatternTable:
         settings, outcome = self.settings, self.outcome
         support, cases, sizes, case_sizes = self._margins(index)
         exact, mid = self._exact(index)
-        asymptotic = self._logs(index, "asymptotic")
-        logp, other = (exact, asymptotic) if settings.method == "exact" else (asymptotic, exact)
+        logp = self._logs(index, settings.method)
+        other = self._logs(index, "asymptotic") if settings.method == "exact" else exact
         least = minimum_log_pvalues(settings, support, sizes, case_sizes)
         tables = self._tables(index)
         ratio, low, high = odds_ratios(tables)

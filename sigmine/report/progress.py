@@ -8,14 +8,13 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from .formats import format_count, format_duration
 
 if TYPE_CHECKING:
-    from ..search.outcome import SearchProgress
+    from ..search import Checkpoint, SearchProgress
 
 __all__ = [
     "ProgressBar",
@@ -106,15 +105,13 @@ def describe_counts(progress: SearchProgress) -> str:
     return ", ".join(parts)
 
 
-def how_to_go_on(folder: Path, seconds: float, began: float) -> str:
+def how_to_go_on(checkpoint: Checkpoint, began: float) -> str:
     """Say what the checkpoint of an interrupted search holds, and how to go on.
 
     Parameters
     ----------
-    folder : Path
-        Of the checkpoint.
-    seconds : float
-        Between two saves.
+    checkpoint : Checkpoint
+        Of that search.
     began : float
         When the search was started, as from ``time.time``.
 
@@ -124,12 +121,11 @@ def how_to_go_on(folder: Path, seconds: float, began: float) -> str:
         Two sentences.
     """
     start = "The search was interrupted before its end."
-    try:
-        saved = (folder / "search.json").stat().st_mtime
-    except OSError:
+    folder, saved = checkpoint.folder, checkpoint.last_saved
+    if saved is None:
         return (
             f"{start} The checkpoint {folder} holds nothing yet (it is written about every "
-            f"{seconds:g} seconds): the same search starts anew."
+            f"{checkpoint.seconds:g} seconds): the same search starts anew."
         )
     what = "what an earlier run had found, and nothing of this one yet"
     if saved >= began:

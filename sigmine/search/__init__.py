@@ -8,7 +8,14 @@ May import: association, problem, bitset and what lies below them.
 """
 
 from .checkpoint import Checkpoint
-from .driver import search_patterns
+from .driver import checked_time_limit, search_patterns
 from .outcome import ProgressCallback, SearchOutcome, SearchProgress
 
-__all__ = ["Checkpoint", "ProgressCallback", "SearchOutcome", "SearchProgress", "search_patterns"]
+__all__ = [
+    "Checkpoint",
+    "ProgressCallback",
+    "SearchOutcome",
+    "SearchProgress",
+    "checked_time_limit",
+    "search_patterns",
+]

@@ -66,7 +66,8 @@ def make_outcome(
     support, support_cases = part.found[:, SUPPORT:last], part.found[:, last:]
     log_threshold = math.log(corrected) + TIE_TOLERANCE
     log_p = log_pvalues(support[keep], support_cases[keep], prepared.table, settings, log_threshold)
-    keep[keep] = log_p <= log_threshold
+    significant = log_p <= log_threshold
+    keep[keep] = significant
     generators, closures = _itemsets(part, keep, prepared, settings)
     order = lexicographic_order(*closures)  # whatever the workers did
     rows = np.flatnonzero(keep)[order]
@@ -85,6 +86,7 @@ def make_outcome(
         sample_cases=sample[:, CASES].copy(),
         sample_fraction=1.0 / (sample_mask + 1),
         seconds=0.0,
+        log_pvalue=log_p[significant][order],
     )
 
 

@@ -52,7 +52,8 @@ class Checkpoint:
     folder : str or path-like
         Made if it does not exist; for one search only.
     seconds : float, default=30.0
-        Between two saves, about: what is lost at most when a search is killed.
+        Between two saves, about: what is lost at most when a search is killed. After Ctrl-C or a
+        time limit it is a few seconds.
 
     Examples
     --------
@@ -77,6 +78,14 @@ class Checkpoint:
     def of(cls, value: str | os.PathLike[str] | Checkpoint) -> Checkpoint:
         """Return a checkpoint, made from a path if that is what was given."""
         return value if isinstance(value, Checkpoint) else cls(value)
+
+    @property
+    def last_saved(self) -> float | None:
+        """When something was last saved, as from ``time.time``; None if nothing was, so far."""
+        try:
+            return (self.folder / _NAME).stat().st_mtime
+        except OSError:
+            return None
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..association.evidence import evidence_of_log_pvalue, log_pvalue_of_evidence
-from ..exceptions import InputError, InputTypeError
+from ..exceptions import InputError, InputTypeError, SearchInterrupted
 from ..parallel import Control, Pool, find_workers, run_watched
 from ..problem import Problem
 from ..settings import SearchSettings
@@ -48,10 +48,10 @@ from .testability import (
 from .total import Total
 from .worker import Goal, Part
 
-__all__ = ["search_patterns"]
+__all__ = ["checked_time_limit", "search_patterns"]
 
 _SAMPLE_SIZE, _SAMPLE_CELLS = 4_096, 4_000_000  # row sets, and counts by stratum, of the sample
-_ROUND_SECONDS = 4.0  # of a batch in a process of a pool
+_ROUND_SECONDS = 4.0  # of a batch in a process of a pool, or in a thread if there is a checkpoint
 _SLACK = 1e-6  # in log p: below what is kept, whatever rounding does
 _WATCHED_PARTS = 12  # tasks for so many workers, where somebody wants to know how much is done
 
@@ -93,7 +93,7 @@ def search_patterns(
     Raises
     ------
     SearchInterrupted
-        After Ctrl-C, within a second.
+        After Ctrl-C, within a second. The checkpoint then holds all but the last few seconds.
     InputError
         If `time_limit` is not a positive number, or the folder cannot be used or holds the
         checkpoint of another search.
@@ -111,12 +111,29 @@ def search_patterns(
     # Looked up here: the context of joblib belongs to this thread.
     n_workers, pool = find_workers(n_jobs)
     folder = None if checkpoint is None else Checkpoint.of(checkpoint)
-    control = Control(_checked_limit(time_limit))
+    control = Control(checked_time_limit(time_limit))
     search = _Search(problem, settings, n_workers, pool, control, folder, progress)
     return run_watched(search.run, control, search.watch)
 
 
-def _checked_limit(time_limit: object) -> float | None:
+def checked_time_limit(time_limit: object) -> float | None:
+    """Return a time limit as a float.
+
+    Parameters
+    ----------
+    time_limit : object
+        What the user gave.
+
+    Returns
+    -------
+    float or None
+        Seconds; None for no limit.
+
+    Raises
+    ------
+    InputError, InputTypeError
+        If it is not a positive, finite number or None.
+    """
     if time_limit is None:
         return None
     if isinstance(time_limit, bool) or not isinstance(time_limit, Real):
@@ -258,6 +275,10 @@ class _Search:
                 part, secured = live.total.snapshot()
                 saved.save(number, SavedPass(stage, schedule.plan, secured, part))
 
+        def save_at_last() -> None:
+            with lock:  # another worker may be saving
+                save()
+
         def handed_over() -> None:
             self.control.raise_if_abandoned()
             if saved is not None and saved.is_due and lock.acquire(blocking=False):
@@ -267,13 +288,25 @@ class _Search:
                     lock.release()
 
         everything = (self.frame, schedule, live, self.control)
-        if self.pool is not None:
-            search_in_pool(*everything, _ROUND_SECONDS, handed_over, self.pool)
-        else:
-            seconds = math.inf if self.checkpoint is None else self.checkpoint.seconds
-            search_in_threads(*everything, seconds, handed_over)
+        try:
+            if self.pool is not None:
+                search_in_pool(*everything, _ROUND_SECONDS, handed_over, self.pool)
+            else:
+                search_in_threads(*everything, self._batch_seconds(), handed_over)
+        except SearchInterrupted:  # only whole batches count, so nothing has to be waited for
+            save_at_last()
+            raise
+        save_at_last()
         self.control.raise_if_abandoned()
-        save()
+
+    def _batch_seconds(self) -> float:
+        """Return how long a thread searches before it hands over what it has met.
+
+        A batch that is left in the middle cannot be saved: when the search is stopped, it is lost.
+        """
+        if self.checkpoint is None:
+            return math.inf
+        return min(self.checkpoint.seconds, _ROUND_SECONDS)
 
     def watch(self) -> None:
         """Report progress; called by the thread that waits for the search."""

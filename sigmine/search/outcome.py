@@ -60,8 +60,8 @@ class SearchOutcome:
     ----------
     n_visited : int
         Row sets that the search visited until the threshold was known (nodes of the search tree).
-        With several workers, or after a checkpoint, it depends on how fast the threshold fell;
-        nothing else does.
+        With several workers, a time limit or a checkpoint it depends on how fast the search went;
+        with no time limit, nothing else does.
     n_testable : int
         How many hypotheses are testable: m(delta*).
     testability_threshold : float
@@ -98,7 +98,12 @@ class SearchOutcome:
         Estimated share of the search space that was searched.
     searched_items : ndarray of int64 or None, default=None
         Items whose patterns were all searched: every pattern in which one of them is the rarest
-        item (the last of these, if several are equally rare). None means all items.
+        item (the last of these, if several are equally rare). With `max_length` it is the rarest
+        item of the first shortest description that counts, of several as short the one with the
+        commonest items. None means all items.
+    log_pvalue : ndarray of float64, shape (n_patterns,), or None, default=None
+        Natural logarithms of the p-values of the significant patterns, by the method of the search.
+        None in an outcome that was put together by hand; who needs them then computes them.
     """
 
     n_visited: int
@@ -117,3 +122,4 @@ class SearchOutcome:
     complete: bool = True
     searched_fraction: float = 1.0
     searched_items: NDArray[np.int64] | None = None
+    log_pvalue: NDArray[np.float64] | None = None

@@ -87,9 +87,10 @@ class Live:
         """Return row sets visited, the lowest live bucket, and hypotheses by bucket."""
         with self._lock:
             tallies = [worker.tally for worker in self._workers]
-            level = max([self.total.goal().level, *(int(t.state[LEVEL]) for t in tallies)])
-            visited = self.total.visited + sum(int(t.state[VISITED]) for t in tallies)
-            counts = self.total.counts + sum(t.counts[:, COUNTS] for t in tallies)
+            visited, level, counts = self.total.numbers()
+            level = max([level, *(int(t.state[LEVEL]) for t in tallies)])
+            visited += sum(int(t.state[VISITED]) for t in tallies)
+            counts = counts + sum(t.counts[:, COUNTS] for t in tallies)
             return visited, level, counts
 
 

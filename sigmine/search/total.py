@@ -73,6 +73,7 @@ class Total:
         self._n_bytes = 0  # of the parts since they were last cut down
         self._unfinished: list[Part] = []
         self._level = goal.level
+        self._level_met = goal.level
         self.counts: NDArray[np.int64] = np.zeros(len(ladder.rungs), dtype=np.int64)
         self.visited = 0
         self.secured = np.zeros(n_tasks, dtype=bool) if secured is None else secured.copy()
@@ -96,6 +97,7 @@ class Total:
             self.visited += part.visited
             if not whole:
                 self._unfinished.append(part)
+                self._level_met = max(self._level_met, part.level)
                 return
             self._parts.append(part)
             self.secured[finished] = True
@@ -122,6 +124,12 @@ class Total:
                 window=min(part.window for part in parts),
                 sample_mask=max(part.sample_mask for part in parts),
             )
+
+    def numbers(self) -> tuple[int, int, NDArray[np.int64]]:
+        """Return what was met, in unfinished tasks too, as `Live.numbers` does."""
+        with self._lock:
+            counts = sum((part.counts for part in self._unfinished), self.counts)
+            return self.visited, max(self.goal().level, self._level_met), counts
 
     def snapshot(self) -> tuple[Part, NDArray[np.bool_]]:
         """Return what was met in finished batches, and their tasks."""

@@ -85,6 +85,16 @@ def read(folder):
     return json.loads((Path(folder) / "search.json").read_text())
 
 
+def saved_as_finished(folder):
+    return np.load(folder / read(folder)["passes"][0]["file"])["finished"]
+
+
+def killed_case():
+    n, p = (800, 48) if JIT_ENABLED else (200, 20)
+    rng = np.random.default_rng(6)
+    return rng.random((n, p)) < 0.5, rng.random(n) < 0.5, rng.integers(0, 3, n)
+
+
 OPTIONS = [
     {},
     {"method": "asymptotic", "variance": "cochran", "grid_step": 0.06},
@@ -186,17 +196,19 @@ class TestResume:
         assert states[-1].visited == second.n_visited
         assert states[0].fraction_done <= states[-1].fraction_done == 1.0
 
-    def test_ctrl_c_leaves_what_was_saved(self, tmp_path):
-        case = small_case()
-        whole = search(case)
+    @pytest.mark.parametrize("n_jobs", [1, 2])
+    def test_ctrl_c_saves_what_is_whole(self, n_jobs, tmp_path, monkeypatch):
+        monkeypatch.setattr(driver, "_ROUND_SECONDS", 0.0)
 
         def interrupt(state):
-            if state.visited:
+            if state.fraction_done > 0.05:
                 raise KeyboardInterrupt
 
-        with pytest.raises(SearchInterrupted):
-            search(case, tmp_path, progress=interrupt)
-        assert_outcomes_are_identical(whole, search(case, tmp_path), but=BUT)
+        with pytest.raises(SearchInterrupted):  # no save is due before the end
+            search(killed_case(), tmp_path, seconds=1e9, n_jobs=n_jobs, progress=interrupt)
+        assert 0 < saved_as_finished(tmp_path).mean() < 1
+        outcome = search(killed_case(), tmp_path, seconds=5.0)
+        assert_outcomes_are_identical(search(killed_case()), outcome, but=BUT)
 
     def test_a_path_will_do(self, tmp_path):
         case = small_case()
@@ -230,12 +242,9 @@ print("ended", flush=True)
 
 
 def test_killed_in_the_middle(tmp_path):
-    n, p = (800, 48) if JIT_ENABLED else (200, 20)
-    rng = np.random.default_rng(6)
-    case = rng.random((n, p)) < 0.5, rng.random(n) < 0.5, rng.integers(0, 3, n)
-    folder = tmp_path / "checkpoint"
+    case, folder = killed_case(), tmp_path / "checkpoint"
     process = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(KILLED), folder, str(n), str(p)],
+        [sys.executable, "-c", textwrap.dedent(KILLED), folder, *map(str, case[0].shape)],
         stdout=subprocess.PIPE,
         env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
     )
@@ -248,8 +257,7 @@ def test_killed_in_the_middle(tmp_path):
         process.send_signal(signal.SIGKILL)
         process.wait()
         process.stdout.close()
-    kept = read(folder)["passes"][0]
-    finished = np.load(folder / kept["file"])["finished"]
+    finished = saved_as_finished(folder)
     assert finished.any()
     assert not finished.all(), "the search was over before it was killed"
     assert_outcomes_are_identical(search(case), search(case, folder, seconds=5.0), but=BUT)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from sigmine.report import progress
-from sigmine.search.outcome import SearchProgress
+from sigmine.search import Checkpoint, SearchProgress
 
 FIRST = SearchProgress(
     stage="threshold", visited=12345, testable=678, threshold=0.00012, fraction_done=0.996,
@@ -78,18 +78,18 @@ class TestBar:
 
 class TestHowToGoOn:
     def test_nothing_was_saved(self, tmp_path):
-        said = progress.how_to_go_on(tmp_path, 30.0, time.time())
+        said = progress.how_to_go_on(Checkpoint(tmp_path), time.time())
         assert "holds nothing yet (it is written about every 30 seconds)" in said
         assert str(tmp_path) in said
 
     def test_saved_by_this_run(self, tmp_path):
         (tmp_path / "search.json").touch()
         os.utime(tmp_path / "search.json", (0, time.time() - 20))
-        said = progress.how_to_go_on(tmp_path, 30.0, time.time() - 500)
+        said = progress.how_to_go_on(Checkpoint(tmp_path), time.time() - 500)
         assert re.search(r"holds what was found until (19|20|21) s ago", said)
         assert "run the same search with the same checkpoint to go on" in said
 
     def test_saved_by_an_earlier_run(self, tmp_path):
         (tmp_path / "search.json").touch()
-        said = progress.how_to_go_on(tmp_path, 30.0, time.time() + 10)
+        said = progress.how_to_go_on(Checkpoint(tmp_path), time.time() + 10)
         assert "holds what an earlier run had found, and nothing of this one yet" in said

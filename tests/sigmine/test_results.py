@@ -4,14 +4,17 @@ import json
 import math
 import pickle
 import re
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 
 import sigmine.search
+from sigmine.association import cmh_exact
 from sigmine.columns import COLUMN_NAMES, COLUMNS
 from sigmine.exceptions import InputError
+from sigmine.patterns import log_pvalues
 from sigmine.results import PatternResults, asymptotic_concerns
 from sigmine.settings import SearchSettings
 from tests import naive, strategies
@@ -207,6 +210,47 @@ class TestTheTable:
         frame["pvalue"] = 1.0
         del summary["pvalue"]
         assert (results.patterns["pvalue"] < 1).all()
+
+
+class TestPvaluesOfTheSearch:
+    """The search has computed them already, and hands them over."""
+
+    @pytest.fixture(params=SETTINGS, ids=lambda s: f"{s.method}-{s.alternative}-{s.two_sided}")
+    def found(self, request, rng):
+        matrix, y, strata = planted(rng)
+        if request.param.alternative == "less":
+            y = ~y
+        problem = make_problem(matrix, y, strata)
+        outcome = sigmine.search.search_patterns(problem, request.param)
+        return PatternResults.from_outcome(problem, request.param, outcome)
+
+    def test_are_those_of_the_patterns(self, found):
+        outcome, table = found.outcome, found.problem.table
+        expected = log_pvalues(
+            found.settings, outcome.support, outcome.support_cases.sum(axis=1),
+            table.sizes, table.case_sizes,
+        )  # fmt: skip
+        assert len(expected) > 1
+        np.testing.assert_allclose(outcome.log_pvalue, expected, rtol=1e-12)
+
+    def test_make_the_same_table_as_computed_anew(self, found):
+        without = replace(found.outcome, log_pvalue=None)
+        anew = PatternResults.from_outcome(found.problem, found.settings, without)
+        pd.testing.assert_frame_equal(found.to_frame(), anew.to_frame(), check_exact=True)
+        assert found.rows(3) == anew.rows(3)
+
+    def test_are_what_the_order_is_made_from(self, found, monkeypatch):
+        monkeypatch.setattr("sigmine.patterns._FEW", 0)
+        n_tested, exact = [], cmh_exact.log_pvalue_and_mid
+
+        def spy(support, *args, **options):
+            n_tested.append(len(support))
+            return exact(support, *args, **options)
+
+        monkeypatch.setattr(cmh_exact, "log_pvalue_and_mid", spy)
+        assert len(found.rows(1)) == 1
+        assert n_tested == [1]  # for the mid-p-value
+        assert len(found) > 1
 
 
 class TestOnePattern:

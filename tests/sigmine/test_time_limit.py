@@ -286,6 +286,11 @@ def test_stops_in_time_in_the_middle_of_a_task(options, n_jobs):
     assert outcome.n_visited > outcome.n_testable
     assert states[-1].seconds_left is None or states[-1].seconds_left <= 0.6
     assert states[-1].fraction_done < 1.0
+    # The last word on it counts what was met in tasks that were left in the middle, too.
+    assert states[-1].visited == outcome.n_visited
+    assert states[-1].testable >= outcome.n_testable
+    thresholds = [state.threshold for state in states]
+    assert thresholds == sorted(thresholds, reverse=True)
     # What is in the sample is testable, and there are as many as are said to be.
     expected = outcome.n_testable * outcome.sample_fraction
     assert abs(len(outcome.sample_cases) - expected) <= 6 * math.sqrt(expected)
