@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._atomic import atomic_path, atomic_write, require_writable
+from ._fimi import MAX_DIGITS, digit_runs, item_blocks, numbers_at, sparse_items
 from ._frames import listed
 from .exceptions import DataWarning, FileFormatError, InputError
 
@@ -55,7 +56,6 @@ _SIGNATURES = {
 }
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _SLICE = 2**22  # bytes looked at in one go: bounds the memory of the checks
-_MAX_DIGITS = 18  # any number of so many digits fits into int64
 _MISSING_TEXTS = frozenset({"NA", "N/A", "NaN", "nan", "null", "NULL", "None", "<NA>"})
 
 
@@ -123,16 +123,17 @@ def _whole_numbers(path: Path, data: bytes, delimiter: str) -> dict[str, NDArray
     header = _header(path, data, delimiter)
     if not header[0] or _looks_irregular(data, delimiter, len(header)):
         return None
-    octets = np.frombuffer(data[header_end:].replace(b"\r\n", b"\n"), dtype=np.uint8)
+    body = data[header_end:].replace(b"\r\n", b"\n")
+    octets = np.frombuffer(body, dtype=np.uint8)
     is_digit = (octets >= ord("0")) & (octets <= ord("9"))
     if not (is_digit | (octets == ord(delimiter)) | (octets == ord("\n"))).all():
         return None
-    starts, stops = _runs(is_digit)
+    starts, stops = digit_runs(is_digit)
     n_rows = int((octets == ord("\n")).sum()) + (not data.endswith(b"\n"))
     # A cell has one run of digits, or it is empty.
-    if not n_rows or len(starts) != n_rows * len(header) or (stops - starts).max() > _MAX_DIGITS:
+    if not n_rows or len(starts) != n_rows * len(header) or (stops - starts).max() > MAX_DIGITS:
         return None
-    values = _numbers(octets, starts, stops).reshape(n_rows, len(header))
+    values = numbers_at(body, starts, stops).reshape(n_rows, len(header))
     return {name: np.ascontiguousarray(values[:, j]) for j, name in enumerate(header)}
 
 
@@ -167,6 +168,10 @@ def _load(path: Path) -> bytes:
         ) from None
     except PermissionError:
         raise InputError(f"{path} may not be read. Change its permissions (chmod +r).") from None
+    return _not_empty(path, data)
+
+
+def _not_empty(path: Path, data: bytes) -> bytes:
     if not data.strip():
         raise FileFormatError(
             f"the file is empty ({len(data)} bytes); expected data. Get or write it again.",
@@ -189,7 +194,7 @@ def _load_text(path: Path) -> bytes:
             "to its own suffix (.parquet, .csv.gz), or export it as UTF-8 text.",
             path=str(path),
         )
-    data = data.removeprefix(_BYTE_ORDER_MARK)
+    data = _not_empty(path, data.removeprefix(_BYTE_ORDER_MARK))
     try:
         if not data.isascii():
             data.decode("utf-8")
@@ -492,61 +497,9 @@ def read_fimi(path: str | os.PathLike[str]) -> tuple[Any, tuple[str, ...]]:
     InputError
         If there is no such file.
     """
-    from scipy.sparse import csc_array
-
     path = Path(path)
-    octets = np.frombuffer(_load_text(path), dtype=np.uint8)
-    is_digit = (octets >= ord("0")) & (octets <= ord("9"))
-    is_end = octets == ord("\n")
-    is_space = is_end | (octets == ord(" ")) | (octets == ord("\t")) | (octets == ord("\r"))
-    if (bad := np.flatnonzero(~(is_digit | is_space))).size:
-        _raise_not_an_id(path, octets, int(bad[0]))
-    starts, stops = _runs(is_digit)
-    if (long := np.flatnonzero(stops - starts > _MAX_DIGITS)).size:
-        _raise_not_an_id(path, octets, int(starts[long[0]]))
-    lines = np.cumsum(is_end)
-    n_rows = int(lines[-1]) + (not is_end[-1])
-    rows = lines[starts]
-    ids, columns = np.unique(_numbers(octets, starts, stops), return_inverse=True)
-    # One key a cell, in the order of a column-wise sparse matrix; np.unique drops repetitions.
-    cells = np.unique(columns.astype(np.int64) * n_rows + rows)
-    indptr = np.concatenate([[0], np.cumsum(np.bincount(cells // n_rows, minlength=len(ids)))])
-    ones = np.ones(len(cells), dtype=np.bool_)
-    matrix = csc_array((ones, cells % n_rows, indptr), shape=(n_rows, len(ids)))
+    matrix, ids = sparse_items(item_blocks(path, _load_text(path)))
     return matrix, tuple(map(str, ids.tolist()))
-
-
-def _runs(is_digit: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return where every run of digits begins, and the place behind its end."""
-    changes = np.flatnonzero(np.diff(np.concatenate([[False], is_digit, [False]])))
-    return changes[::2], changes[1::2]
-
-
-def _numbers(
-    octets: NDArray[np.uint8], starts: NDArray[np.int64], stops: NDArray[np.int64]
-) -> NDArray[np.int64]:
-    """Parse the runs of digits at octets[start:stop], all of them one digit at a time."""
-    values = np.zeros(len(starts), dtype=np.int64)
-    lengths = stops - starts
-    for position in range(int(lengths.max(initial=0))):
-        has = lengths > position
-        digits = octets[starts[has] + position].astype(np.int64) - ord("0")
-        values[has] = 10 * values[has] + digits
-    return values
-
-
-def _raise_not_an_id(path: Path, octets: NDArray[np.uint8], place: int) -> None:
-    data = octets.tobytes()
-    begin = data.rfind(b"\n", 0, place) + 1
-    text = data[begin:].split(b"\n", 1)[0].replace(b"\t", b" ")
-    word_begin = text.rfind(b" ", 0, place - begin) + 1
-    word = text[word_begin:].split()[0].decode("utf-8")[:30]
-    raise FileFormatError(
-        f"{word!r} is not the id of an item; expected whole numbers of at least 0 (up to "
-        f"{_MAX_DIGITS} digits) separated by spaces. Read a table with columns with read_table.",
-        path=str(path),
-        line=data.count(b"\n", 0, place) + 1,
-    )
 
 
 def read_values(path: str | os.PathLike[str]) -> NDArray[Any]:

@@ -18,14 +18,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from . import _fimi
 from ._blocks import TableSource, open_table
 from ._frames import listed
-from ._slices import TextSlice, errors_from_line, text_slices
+from ._slices import text_slices
 from ._survey import ColumnPlan, Survey, changed, check_row_names, plan_columns, survey_table
 from ._tally import as_keys
 from .bitset import PackedColumns, put_entries, put_rows
 from .exceptions import DataWarning, InputError
-from .files import _MAX_DIGITS, _raise_not_an_id, _runs, read_values
+from .files import read_values
 from .memory import estimate_memory, require_memory
 from .mining import _features, _read_roles, matrix_problem
 from .preprocessing import make_items
@@ -36,8 +37,6 @@ from .strata import Strata
 __all__ = ["pack_fimi", "pack_table"]
 
 _Integers = NDArray[np.int64]
-# Ids up to this number are looked up in a table, larger ones by bisection.
-_LARGEST_TABLE = 2**22
 
 
 def pack_fimi(
@@ -306,39 +305,40 @@ def _count_items(path: Path, *, distinct: bool) -> tuple[_ItemCounts, int]:
 
     An id that is repeated in a row counts once only if `distinct`, which takes longer.
     """
-    found = _ItemCounts(np.empty(0, np.int64), np.empty(0, np.int64))
+    # Parts of more than twice the ids of the next one: no id is merged more than a few times.
+    parts: list[_ItemCounts] = []
     n_rows = 0
     for rows, ids, n_lines in _transactions(path):
         if distinct:
             _, ids = _without_repetitions(rows, ids)
-        found = _merged(found, _counted(ids))
+        parts.append(_counted(ids))
+        while len(parts) > 1 and len(parts[-2].ids) <= 2 * len(parts[-1].ids):
+            parts.append(_merged([parts.pop(), parts.pop()]))
         n_rows += n_lines
-    return found, n_rows
+    return _merged(parts), n_rows
 
 
 def _counted(ids: _Integers) -> _ItemCounts:
-    if ids.max(initial=0) < _LARGEST_TABLE:
+    if _fimi.suit_a_table(ids):
         counts = np.bincount(ids)
         present = np.flatnonzero(counts)
         return _ItemCounts(present, counts[present])
     return _ItemCounts(*np.unique(ids, return_counts=True))
 
 
-def _merged(one: _ItemCounts, other: _ItemCounts) -> _ItemCounts:
-    if np.array_equal(one.ids, other.ids):  # dense data: every slice has all items
-        return _ItemCounts(one.ids, one.rows + other.rows)
-    ids = np.union1d(one.ids, other.ids)
-    rows = np.zeros(len(ids), dtype=np.int64)
-    for part in (one, other):
-        rows[np.searchsorted(ids, part.ids)] += part.rows
-    return _ItemCounts(ids, rows)
+def _merged(parts: Sequence[_ItemCounts]) -> _ItemCounts:
+    ids, rows = map(np.concatenate, zip(*parts, strict=True))
+    order = np.argsort(ids, kind="stable")  # merges what ascends already
+    ids = ids[order]
+    first = np.flatnonzero(np.diff(ids, prepend=-1))
+    return _ItemCounts(ids[first], np.add.reduceat(rows[order], first))
 
 
 def _set_bits(path: Path, ids: _Integers, words: NDArray[np.uint64], n_rows: int) -> None:
     """Write the transactions into packed columns, one for each of the given ids."""
     largest = int(ids.max(initial=-1))
     table = None
-    if largest < _LARGEST_TABLE:
+    if largest < _fimi.LARGEST_TABLE:
         table = np.full(largest + 2, -1, dtype=np.int64)  # its last entry: unknown
         table[ids] = np.arange(len(ids))
     start = 0
@@ -350,39 +350,22 @@ def _set_bits(path: Path, ids: _Integers, words: NDArray[np.uint64], n_rows: int
         else:
             columns = np.minimum(np.searchsorted(ids, items), len(ids) - 1)
             known = ids[columns] == items
+        rows += start
+        if not known.all():
+            rows, columns = rows[known], columns[known]
         if start + n_lines > n_rows:
             raise changed(path)
-        put_entries(words, rows[known] + start, columns[known])
+        put_entries(words, rows, columns)
         start += n_lines
     if start < n_rows:
         raise changed(path)
 
 
 def _transactions(path: Path) -> Iterator[tuple[_Integers, _Integers, int]]:
-    """Yield, a slice at a time: row within the slice and id of every item, and the rows."""
+    """Yield, a block at a time: row within the block and id of every item, and the rows."""
     for part in text_slices(path):
-        with errors_from_line(part.first_line):
-            yield _parse(path, part)
-
-
-def _parse(path: Path, part: TextSlice) -> tuple[_Integers, _Integers, int]:
-    octets = np.frombuffer(part.data, dtype=np.uint8)
-    is_digit = octets - np.uint8(ord("0")) < 10  # what is below "0" wraps around
-    is_end = octets == ord("\n")
-    is_space = is_end | (octets == ord(" ")) | (octets == ord("\t")) | (octets == ord("\r"))
-    if (bad := np.flatnonzero(~(is_digit | is_space))).size:
-        _raise_not_an_id(path, octets, int(bad[0]))
-    starts, stops = _runs(is_digit)
-    if (long := np.flatnonzero(stops - starts > _MAX_DIGITS)).size:
-        _raise_not_an_id(path, octets, int(starts[long[0]]))
-    ends = np.flatnonzero(is_end)
-    if not is_end[-1]:
-        ends = np.append(ends, len(octets))
-    in_row = np.diff(np.searchsorted(starts, ends), prepend=0)
-    ids = np.empty(0, dtype=np.int64)
-    if len(starts):
-        ids = np.fromstring(part.data, dtype=np.int64, sep=" ")
-    return np.repeat(np.arange(len(ends)), in_row), ids, len(ends)
+        for ids, in_row in _fimi.item_blocks(path, part.data, part.first_line):
+            yield np.repeat(np.arange(len(in_row)), in_row), ids, len(in_row)
 
 
 def _without_repetitions(rows: _Integers, ids: _Integers) -> tuple[_Integers, _Integers]:

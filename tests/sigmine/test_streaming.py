@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sigmine import _slices, memory, streaming
+from sigmine import _fimi, _slices, memory, streaming
 from sigmine.exceptions import (
     FileFormatError,
     InputError,
@@ -83,7 +83,7 @@ def test_random_transactions(tmp_path_factory, rows, scale, size, newline):
     y, z = roles(read_fimi(path)[0].shape[0])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_slices.text_slices, "__defaults__", (size,))
-        patch.setattr(streaming, "_LARGEST_TABLE", 10_000)
+        patch.setattr(_fimi, "LARGEST_TABLE", 10_000)
         assert_same(pack_fimi(path, y, z), whole_fimi(path, y, z))
 
 
