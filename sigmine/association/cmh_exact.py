@@ -240,7 +240,8 @@ def log_pvalue_ceiling(
     Markov's inequality for exp(theta A) bounds the tail from a on by
     :math:`e^{-\theta a} \prod_k E e^{\theta A_k}`, whatever theta; and the moment generating
     function of a hypergeometric variable is at most that of the binomial one with its draws and
-    its mean [3]_, which may be x_k draws of the share of cases or n1_k draws of that of carriers.
+    its mean (Hoeffding 1963, see the module), which may be x_k draws of the share of cases or n1_k
+    draws of that of carriers.
     """
     side = sidedness(alternative, two_sided)
     n, n1 = as_margins(sizes, case_sizes)
