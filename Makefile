@@ -30,7 +30,7 @@ demo: $(VENV)/.installed
 	$(RUN) -m sigmine demo
 
 test: $(VENV)/.installed-test
-	$(RUN) -m pytest $(ARGS)
+	$(RUN) -m pytest -n auto $(ARGS)
 
 lint: $(VENV)/.installed-dev
 	$(RUN) -m ruff check .

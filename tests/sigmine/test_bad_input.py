@@ -419,7 +419,7 @@ class TestInterrupt:
         out.write_text("old")
         code, said, err, seconds = self.interrupt(
             ["-m", "sigmine", "mine", tmp_path / "long.csv", "--target", "y", "--out", out],
-            "of root items done",
+            "of the search space",
             "stderr",
         )
         assert code == 130, err
