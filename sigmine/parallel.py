@@ -43,6 +43,7 @@ __all__ = [
 T = TypeVar("T")
 _POLL_SECONDS = 0.05
 _PATIENCE_SECONDS = 0.5
+_SAVING_SECONDS = 60.0  # how long a work that was abandoned may save what it has
 _GRACE_SECONDS = 2.0  # for the answers of processes whose time is up
 _LOOK_SECONDS = 1.0  # between two looks at the size of a cluster
 _SEND_SECONDS, _SEND_RATE = 30.0, 1e6  # how long to wait for data to be sent, bytes a second
@@ -90,6 +91,8 @@ class Control:
     ----------
     stop : ndarray of int64, shape (1,)
         1 ends every kernel within a few nodes, in a cache line that nobody writes to.
+    is_saving : bool
+        Set by the work while it writes something that has to be whole: it is waited for.
     """
 
     def __init__(self, seconds: float | None = None) -> None:
@@ -98,6 +101,7 @@ class Control:
         self.stop: NDArray[np.int64] = np.zeros(2 * length + 1, dtype=np.int64)[length : length + 1]
         self._deadline = None if seconds is None else time.monotonic() + seconds
         self._abandoned = False
+        self.is_saving = False
 
     @property
     def seconds_left(self) -> float:
@@ -166,6 +170,8 @@ def run_watched(work: Callable[[], T], control: Control, watch: Callable[[], Non
     """
     results: list[T] = []
     errors: list[BaseException] = []
+    # Not Thread.join: Ctrl-C in the middle of it can make Python take a running thread for ended.
+    ended = threading.Event()
     context = contextvars.copy_context()
 
     def run() -> None:
@@ -173,22 +179,29 @@ def run_watched(work: Callable[[], T], control: Control, watch: Callable[[], Non
             results.append(context.run(work))
         except BaseException as error:  # handed to the calling thread
             errors.append(error)
+        finally:
+            ended.set()
 
     thread = threading.Thread(target=run, name="sigmine-search", daemon=True)
     started = time.monotonic()
     try:
         thread.start()
-        while thread.is_alive():
+        while not ended.is_set():
             # short waits at first, so that a search of milliseconds is not slowed down
             wait = min(_POLL_SECONDS, 0.001 + (time.monotonic() - started) / 10)
-            thread.join(max(0.0, min(wait, control.seconds_left or _POLL_SECONDS)))
+            ended.wait(max(0.0, min(wait, control.seconds_left or _POLL_SECONDS)))
             control.check_time()
             watch()
+        thread.join()
     except BaseException as error:  # Ctrl-C, or an error of the callback
         control.abandon()
         # A kernel stops within milliseconds. One that is still being compiled cannot be stopped:
         # it is left to its daemon thread, and ends as soon as it starts.
-        thread.join(_PATIENCE_SECONDS)
+        ended.wait(_PATIENCE_SECONDS)
+        if control.is_saving:
+            ended.wait(_SAVING_SECONDS)
+        if ended.is_set():
+            thread.join()
         if not isinstance(error, KeyboardInterrupt):
             raise
         raise SearchInterrupted(

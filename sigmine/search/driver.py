@@ -276,8 +276,12 @@ class _Search:
                 saved.save(number, SavedPass(stage, schedule.plan, secured, part))
 
         def save_at_last() -> None:
-            with lock:  # another worker may be saving
-                save()
+            self.control.is_saving = True
+            try:
+                with lock:  # another worker may be saving
+                    save()
+            finally:
+                self.control.is_saving = False
 
         def handed_over() -> None:
             self.control.raise_if_abandoned()

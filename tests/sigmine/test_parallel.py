@@ -1,6 +1,8 @@
 """Work behind a watching thread, and pools of processes: errors and interrupts come through."""
 
 import asyncio
+import os
+import signal
 import threading
 import time
 from types import SimpleNamespace
@@ -114,6 +116,39 @@ class TestRunWatched:
         go_on.set()
         for thread in search_threads():
             thread.join(5.0)
+        assert not search_threads()
+
+    def test_ctrl_c_waits_for_what_is_being_saved(self):
+        control, saved = Control(), []
+
+        def work():
+            wait_for_stop(control)()
+            control.is_saving = True
+            time.sleep(1.0)  # longer than anybody waits otherwise
+            saved.append("everything")
+            control.is_saving = False
+
+        def watch():
+            raise KeyboardInterrupt
+
+        with pytest.raises(SearchInterrupted):
+            run_watched(work, control, watch)
+        assert saved == ["everything"]
+        assert not search_threads()
+
+    def test_a_signal_while_waiting(self):
+        # A thread that is waited for by join counts as ended when Ctrl-C comes, though it runs on.
+        control, ended = Control(), []
+
+        def work():
+            threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
+            wait_for_stop(control)()
+            time.sleep(0.2)
+            ended.append("work")
+
+        with pytest.raises(SearchInterrupted):
+            run_watched(work, control, nothing)
+        assert ended == ["work"]
         assert not search_threads()
 
     def test_an_error_of_the_work_is_raised(self):
