@@ -273,18 +273,20 @@ def big_case():
 @pytest.mark.parametrize("n_jobs", [1, 2])
 @pytest.mark.parametrize("options", [{}, {"method": "asymptotic", "grid_step": 0.06}])
 def test_stops_in_time_in_the_middle_of_a_task(options, n_jobs):
-    search(tuple(part[:100] for part in big_case()), alpha=1e-6, time_limit=FAR, **options)
+    # Compiled and imported; the limit leaves a busy machine time to prepare the search.
+    small = tuple(part[:100] for part in big_case())
+    search(small, n_jobs=n_jobs, alpha=1e-6, time_limit=FAR, **options)
     states = []
     started = time.perf_counter()
     _, outcome = search(
-        big_case(), n_jobs=n_jobs, time_limit=0.6, progress=states.append, **options
+        big_case(), n_jobs=n_jobs, time_limit=1.5, progress=states.append, **options
     )
-    assert 0.5 < time.perf_counter() - started < 3.0
+    assert 1.4 < time.perf_counter() - started < 4.5
     assert not outcome.complete
     assert 0.0 <= outcome.searched_fraction < 1.0
     assert outcome.n_testable > 100
     assert outcome.n_visited > outcome.n_testable
-    assert states[-1].seconds_left is None or states[-1].seconds_left <= 0.6
+    assert states[-1].seconds_left is None or states[-1].seconds_left <= 1.5
     assert states[-1].fraction_done < 1.0
     # The last word on it counts what was met in tasks that were left in the middle, too.
     assert states[-1].visited == outcome.n_visited
