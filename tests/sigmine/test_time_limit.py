@@ -266,7 +266,7 @@ class TestWithoutTimeForASecondPass:
 def big_case():
     """A search of many seconds, however fast the machine."""
     rng = np.random.default_rng(6)
-    n, p = (1200, 70) if JIT_ENABLED else (300, 40)
+    n, p = (1200, 90) if JIT_ENABLED else (300, 40)
     return rng.random((n, p)) < 0.5, rng.random(n) < 0.5, rng.integers(0, 4, n)
 
 
