@@ -61,8 +61,8 @@ FRAME = pd.DataFrame({"age": [31, 45], "sex": ["m", "f"], "died": [0, 1]})
         (TABLE.replace("m", '"m"').replace("age", '"age"'), "quotes.csv"),
         (TABLE.replace(",", "\t"), "a.tsv"),
         (TABLE.replace(",", "\t"), "a.tab"),
-        (gzip.compress(TABLE.encode()), "a.csv.gz"),
-        (gzip.compress(TABLE.replace(",", "\t").encode()), "a.tsv.gz"),
+        (gzip.compress(TABLE.encode(), mtime=0), "a.csv.gz"),
+        (gzip.compress(TABLE.replace(",", "\t").encode(), mtime=0), "a.tsv.gz"),
     ],
 )
 def test_tables_as_people_write_them(write, content, name):
@@ -129,7 +129,7 @@ def test_row_names_are_left_out_with_a_warning(write):
         ('""\n""\n', 1, "the header cannot be read .it is blank."),
         (b"a,b\n1,\x002\n", None, r"it is binary \(it has zero bytes\)"),
         (b"PAR1" + bytes(20) + b"PAR1", None, "it is a Parquet file"),
-        (gzip.compress(TABLE.encode()), None, "it is compressed with gzip"),
+        (gzip.compress(TABLE.encode(), mtime=0), None, "it is compressed with gzip"),
         (TABLE.encode("utf-16"), None, "it is text in UTF-16"),
         (b"\x89HDF\r\n", None, "it is an HDF5 file"),
     ],
@@ -176,7 +176,7 @@ def test_a_field_beyond_the_limit_of_the_parser(write):
 @pytest.mark.parametrize(
     ("content", "message"),
     [(TABLE.encode(), "name ends in .gz but the content is not gzip"),
-     (gzip.compress(TABLE.encode() * 50)[:-12], "compressed file is cut off")],
+     (gzip.compress(TABLE.encode() * 50, mtime=0)[:-12], "compressed file is cut off")],
 )  # fmt: skip
 def test_bad_compression(write, content, message):
     with pytest.raises(FileFormatError, match=message):
@@ -306,7 +306,7 @@ def test_transactions(write):
 
 
 def test_compressed_transactions(write):
-    matrix, names = read_fimi(write(gzip.compress(b"1 2\n2\n"), "items.dat.gz"))
+    matrix, names = read_fimi(write(gzip.compress(b"1 2\n2\n", mtime=0), "items.dat.gz"))
     assert matrix.toarray().tolist() == [[True, True], [False, True]]
     assert names == ("1", "2")
 

@@ -57,8 +57,11 @@ TRANSACTIONS = "3 1 2\n\n7 1\n2 2 2\n10 7\n1 2 3\n  \n7\t1 \n3 10\n2\n"
         ("\ufeff" + TRANSACTIONS, "mark.dat"),
         (TRANSACTIONS.replace("7", "007"), "zeros.dat"),
         (TRANSACTIONS.replace("7", "999999999999999999"), "large-ids.dat"),
-        (gzip.compress(TRANSACTIONS.encode()), "packed.dat.gz"),
-        (gzip.compress(b"1 2\n") + gzip.compress(b"2\n1\n3\n"), "two-members.dat.gz"),
+        (gzip.compress(TRANSACTIONS.encode(), mtime=0), "packed.dat.gz"),
+        (
+            gzip.compress(b"1 2\n", mtime=0) + gzip.compress(b"2\n1\n3\n", mtime=0),
+            "two-members.dat.gz",
+        ),
     ],
 )
 def test_transactions_as_people_write_them(tmp_path, small_slices, content, name, size):
@@ -134,10 +137,10 @@ def test_settings_of_the_search(tmp_path):
         (b"1 2\n3 \xe9\n", "x.dat"),
         (b"1 2\n3 \x004\n", "x.dat"),
         (b"PAR1 and more", "x.dat"),
-        (gzip.compress(b"1 2\n"), "x.dat"),
-        (gzip.compress(b"1 2\n" * 1000)[:-20], "x.dat.gz"),
+        (gzip.compress(b"1 2\n", mtime=0), "x.dat"),
+        (gzip.compress(b"1 2\n" * 1000, mtime=0)[:-20], "x.dat.gz"),
         (b"1 2\n", "x.dat.gz"),
-        (gzip.compress(b"1 2\n3 x\n"), "x.dat.gz"),
+        (gzip.compress(b"1 2\n3 x\n", mtime=0), "x.dat.gz"),
         (None, "missing.dat"),
         (None, "."),
     ],
@@ -156,7 +159,7 @@ def test_errors_are_those_of_the_whole_file(tmp_path, small_slices, content, nam
 
 def test_an_empty_compressed_file(tmp_path):
     path = tmp_path / "x.dat.gz"
-    path.write_bytes(gzip.compress(b""))
+    path.write_bytes(gzip.compress(b"", mtime=0))
     with pytest.raises(FileFormatError, match="the file is empty"):
         pack_fimi(path, [0, 1])
 
