@@ -82,7 +82,10 @@ __all__ = ["Goal", "Part", "Task", "Worker", "merged"]
 
 _FIRST_HASH = 88172645463325252
 _VALUES_KEPT = 2**20  # of evidence in the window, by one worker: 8 MiB
-_RECORDS, _RECORD_CELLS = 2**14, 2**20  # of the buffer, and of its counts by stratum
+_RECORDS, _RECORD_CELLS = 2**12, 2**20  # of the buffer, and of its counts by stratum
+# The sample is thinned from more than the one to at most the other, in sizes of the sample. More
+# means more to write; less, that a threshold which climbs by much late leaves too small a sample.
+_SAMPLE_MOST, _SAMPLE_LEFT = 2.5, 1.5
 _MEAN_LENGTH = 24  # items of a path and its closure that the buffer has room for
 
 
@@ -358,9 +361,10 @@ class Worker:
         key = found[:, KEY]
         sampled = alive & (key & state[SAMPLE_MASK] == 0)
         n_sampled = int(np.count_nonzero(sampled))
-        if self.goal.purpose != COUNT or self._n_sampled + n_sampled <= 4 * self.sample_size:
+        most, left = _SAMPLE_MOST * self.sample_size, _SAMPLE_LEFT * self.sample_size
+        if self.goal.purpose != COUNT or self._n_sampled + n_sampled <= most:
             return np.asarray(sampled)
-        while self._n_sampled + n_sampled > 2 * self.sample_size:
+        while self._n_sampled + n_sampled > left:
             state[SAMPLE_MASK] = 2 * state[SAMPLE_MASK] + 1
             sampled &= key & state[SAMPLE_MASK] == 0
             n_sampled = int(np.count_nonzero(sampled))
