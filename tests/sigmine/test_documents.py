@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pkgutil
 import re
 import shutil
 import subprocess
@@ -77,3 +78,16 @@ def test_every_template_and_stub_is_packaged(repository: Path):
     # numba's cache, if the tests are not what filled it
     others = {path for path in others if path.suffix not in {".nbi", ".nbc", ".pyc"}}
     assert others <= packaged, f"not in the wheel: {sorted(others - packaged)}"
+
+
+@pytest.mark.parametrize(
+    "place", ["pyproject.toml", "README.md", "CONTRIBUTING.md", "benchmarks/*.md", "docs/**/*.rst"]
+)
+def test_every_module_that_is_named_exists(repository: Path, place: str):
+    # A function or a class may follow the module.
+    files = list(repository.glob(place))
+    assert files
+    for file in files:
+        text = file.read_text(encoding="utf-8")
+        for name in re.findall(r"\b(?:sigmine|sigmine_nn|benchmarks|tests)(?:\.[a-z_]\w*)+", text):
+            assert pkgutil.resolve_name(name) is not None, f"{file.name} names {name}"
