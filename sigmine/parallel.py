@@ -536,6 +536,8 @@ class Failures:
 
         Raises
         ------
+        SearchInterrupted
+            If the work was told to end.
         Exception
             Of the backend, if it is the third in a row.
         """
@@ -548,6 +550,8 @@ class Failures:
                     result = next(results)
                 except StopIteration:
                     return
+                except SearchInterrupted:  # by the caller: nobody is lost
+                    raise
                 except Exception as error:
                     self._count += 1
                     if self._count < _MOST_FAILURES:

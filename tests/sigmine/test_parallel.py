@@ -384,5 +384,17 @@ class TestFailures:
         with pytest.raises(TimeoutError, match="no workers"):
             list(failures.until_lost(run))
 
+    def test_ctrl_c_is_no_loss(self):
+        failures = Failures()
+
+        def run():
+            yield "some work"
+            raise SearchInterrupted("told to end")
+
+        for _ in range(module._MOST_FAILURES + 1):
+            with pytest.raises(SearchInterrupted) as info:
+                list(failures.until_lost(run))
+            assert not hasattr(info.value, "__notes__")
+
     def test_all_results_and_no_loss(self):
         assert list(Failures().until_lost(lambda: (number for number in (1, 2, 3)))) == [1, 2, 3]
