@@ -265,9 +265,10 @@ class PatternTable:
         unsettled = np.flatnonzero(ceiling > math.log(threshold))
         return int((np.exp(self._exact(unsettled)[0]) > threshold).sum())
 
-    def ranked(self) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-        """Return the closed itemset and some generator of every pattern, best first."""
-        return list(zip(*self._itemsets(self.order), strict=True))
+    def ranked(self) -> list[tuple[NDArray[np.int64], NDArray[np.int64], float]]:
+        """Return the closed itemset, some generator and log p of every pattern, best first."""
+        logs = self._logs(self.order, self.settings.method)
+        return list(zip(*self._itemsets(self.order), logs.tolist(), strict=True))
 
     @cached_property
     def all_columns(self) -> dict[str, Any]:
@@ -482,8 +483,8 @@ def compare_results(with_strata: PatternTable, without: PatternTable) -> dict[st
     """
     problem, settings = with_strata.problem, with_strata.settings
     # The same closed itemset is the same rows; the patterns of the second search stand first.
-    crude = {tuple(closure.tolist()): known for closure, known in without.ranked()}
-    adjusted = {tuple(closure.tolist()): known for closure, known in with_strata.ranked()}
+    crude = {tuple(closure.tolist()): found for closure, *found in without.ranked()}
+    adjusted = {tuple(closure.tolist()): found for closure, *found in with_strata.ranked()}
     union = crude | adjusted
     closures = [np.array(items, dtype=np.int64) for items in union]
 
@@ -492,8 +493,16 @@ def compare_results(with_strata: PatternTable, without: PatternTable) -> dict[st
     cases = support_cases.sum(axis=1)
     pooled, pooled_cases = support.sum(axis=1, keepdims=True), cases[:, None]
     one_size, one_case_size = sizes.sum(keepdims=True), case_sizes.sum(keepdims=True)
-    logp = log_pvalues(settings, support, cases, sizes, case_sizes)
-    logp_crude = log_pvalues(settings, pooled, cases, one_size, one_case_size)
+    # Each search knows the p-values of what it has found.
+    logp, logp_crude = (
+        np.array([found[items][1] if items in found else np.nan for items in union])
+        for found in (adjusted, crude)
+    )
+    new, new_crude = np.isnan(logp), np.isnan(logp_crude)
+    logp[new] = log_pvalues(settings, support[new], cases[new], sizes, case_sizes)
+    logp_crude[new_crude] = log_pvalues(
+        settings, pooled[new_crude], cases[new_crude], one_size, one_case_size
+    )
     tables = make_tables(support, support_cases, sizes, case_sizes)
     crude_tables = make_tables(pooled, pooled_cases, one_size, one_case_size)
     values = {
@@ -509,7 +518,7 @@ def compare_results(with_strata: PatternTable, without: PatternTable) -> dict[st
         "significant_unstratified": np.array([items in crude for items in union], dtype=bool),
     }
     order = np.argsort(logp_crude / LN10, kind="stable")
-    known = list(union.values())
+    known = [some for some, _ in union.values()]
     return {
         "closure": [closures[i] for i in order.tolist()],
         "known": [known[i] for i in order.tolist()],

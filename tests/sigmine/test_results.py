@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 import sigmine.search
+from sigmine import patterns
 from sigmine.association import cmh_exact
 from sigmine.columns import COLUMN_NAMES, COLUMNS
 from sigmine.exceptions import InputError
@@ -438,6 +439,19 @@ class TestWithoutTheCovariate:
             for pattern, value in crude[name].items():
                 found = frame.loc[[pattern], f"{name}_unstratified"].item()
                 assert found == pytest.approx(value)
+
+    def test_the_comparison_asks_for_no_pvalue_that_a_search_knows(self, confounded, monkeypatch):
+        results, _ = confounded
+        n_tested = []
+
+        def spy(settings, support, *args):
+            n_tested.append(len(support))
+            return log_pvalues(settings, support, *args)
+
+        monkeypatch.setattr(patterns, "log_pvalues", spy)
+        frame = patterns.compare_results(results._table, results.unstratified()._table)
+        assert n_tested == [1, 1]
+        assert frame["significant"].sum() == frame["significant_unstratified"].sum() == 2
 
     def test_confounded(self, confounded):
         results, _ = confounded
