@@ -18,15 +18,15 @@ named by a hash of all the sources.
 
 from __future__ import annotations
 
-import gc
 import os
-import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numba
 from llvmlite import binding
 from numba.core import event
+
+from ._collector import PAUSE
 
 __all__ = [
     "CACHE",
@@ -67,17 +67,12 @@ if "SIGMINE_CALLABLE_KERNELS" in os.environ:
     _INNER = _SETTINGS
 
 
-class _CollectorPause(event.Listener):
-    """Stops Python's garbage collector while a kernel of ours is compiled.
+class _PauseListener(event.Listener):
+    """Pauses Python's garbage collector while a kernel of ours is compiled.
 
     numba makes millions of objects that live until it is done; looking through them again and again
     takes a sixth of the time.
     """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._depth = 0
-        self._resume = False
 
     @staticmethod
     def _is_ours(data: Any) -> bool:
@@ -85,24 +80,17 @@ class _CollectorPause(event.Listener):
         return getattr(function, "__module__", "").partition(".")[0] in {"sigmine", "sigmine_nn"}
 
     def on_start(self, event: Any) -> None:
-        """Stop it when the first compilation begins."""
+        """Stop it when a compilation begins."""
         if self._is_ours(event.data):
-            with self._lock:
-                if self._depth == 0:
-                    self._resume = gc.isenabled()
-                    gc.disable()
-                self._depth += 1
+            PAUSE.begin()
 
     def on_end(self, event: Any) -> None:
-        """Start it again when the last one has ended, if it was running."""
+        """Let it go on when the compilation has ended."""
         if self._is_ours(event.data):
-            with self._lock:
-                self._depth -= 1
-                if self._depth == 0 and self._resume:
-                    gc.enable()
+            PAUSE.end()
 
 
-_events.register("numba:compile", _CollectorPause())
+_events.register("numba:compile", _PauseListener())
 
 
 def njit(function: F) -> F:

@@ -13,7 +13,13 @@ from typing import Any
 
 from .exceptions import InsufficientMemoryError
 
-__all__ = ["MemoryEstimate", "available_memory", "estimate_memory", "require_memory"]
+__all__ = [
+    "MemoryEstimate",
+    "available_memory",
+    "estimate_memory",
+    "require_memory",
+    "too_little_for",
+]
 
 _WORD_BYTES = 8
 _ROW_BYTES = 24  # order of the rows, their strata, and what sorts them
@@ -172,10 +178,7 @@ def require_memory(estimate: MemoryEstimate) -> None:
     Nothing is refused where the available memory is not known, nor if the environment variable
     ``SIGMINE_MEMORY_CHECK`` is 0.
     """
-    if estimate.total <= _SMALL or os.environ.get("SIGMINE_MEMORY_CHECK", "1").strip() == "0":
-        return
-    available = available_memory()
-    if available is None or estimate.total <= available:
+    if (available := too_little_for(estimate.total)) is None:
         return
     parts = estimate.to_dict()
     total = parts.pop("total")
@@ -193,6 +196,26 @@ def require_memory(estimate: MemoryEstimate) -> None:
         needed=total,
         available=available,
     )
+
+
+def too_little_for(needed: int) -> int | None:
+    """Return what memory is available, if that is less than what is needed.
+
+    Parameters
+    ----------
+    needed : int
+        In bytes.
+
+    Returns
+    -------
+    int or None
+        In bytes; None if it suffices, if nobody needs to be asked, if nobody knows, or if the
+        environment variable ``SIGMINE_MEMORY_CHECK`` is 0.
+    """
+    if needed <= _SMALL or os.environ.get("SIGMINE_MEMORY_CHECK", "1").strip() == "0":
+        return None
+    available = available_memory()
+    return None if available is None or needed <= available else available
 
 
 _PART_NAMES = {

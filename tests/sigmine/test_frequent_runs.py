@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
-from sigmine import InsufficientMemoryError, SearchInterrupted, frequent_itemsets
+from sigmine import InsufficientMemoryError, SearchInterrupted, frequent_itemsets, memory
 from sigmine._jit import JIT_ENABLED
 from sigmine.files import read_fimi
 from sigmine.frequent import MiningProgress, count_closed, count_itemsets, passes, table
@@ -136,7 +136,7 @@ class TestProgress:
 class TestMemory:
     @pytest.fixture(autouse=True)
     def _little_memory(self, monkeypatch):
-        monkeypatch.setattr(table, "available_memory", lambda: GIB)
+        monkeypatch.setattr(memory, "available_memory", lambda: GIB)
         monkeypatch.delenv("SIGMINE_MEMORY_CHECK", raising=False)
 
     @pytest.mark.skipif(not JIT_ENABLED, reason="30 million itemsets, until memory is short")
@@ -150,8 +150,8 @@ class TestMemory:
         assert raised.value.needed > GIB
 
     def test_refused_before_the_table_is_made(self, monkeypatch):
-        monkeypatch.setattr(table, "_SMALL", 0)
-        monkeypatch.setattr(table, "available_memory", lambda: 20_000)
+        monkeypatch.setattr(memory, "_SMALL", 0)
+        monkeypatch.setattr(memory, "available_memory", lambda: 20_000)
         X = case(100, 12, 0.5)
         with pytest.raises(InsufficientMemoryError, match="count_itemsets only counts"):
             frequent_itemsets(X, 2)
@@ -159,8 +159,8 @@ class TestMemory:
         assert len(frequent_itemsets(X, 2)) == count_closed(X, 2)
 
     def test_unknown_memory_refuses_nothing(self, monkeypatch):
-        monkeypatch.setattr(table, "_SMALL", 0)
-        monkeypatch.setattr(table, "available_memory", lambda: None)
+        monkeypatch.setattr(memory, "_SMALL", 0)
+        monkeypatch.setattr(memory, "available_memory", lambda: None)
         assert len(frequent_itemsets(case(100, 12, 0.5), 2)) > 1_000
 
     @pytest.mark.skipif(not JIT_ENABLED, reason="ten thousand itemsets, traced")
@@ -174,8 +174,8 @@ class TestMemory:
         finally:
             tracemalloc.stop()
         items = int(found["itemsets"].map(len).sum())
-        monkeypatch.setattr(table, "_SMALL", 0)
-        monkeypatch.setattr(table, "available_memory", lambda: 0)
+        monkeypatch.setattr(memory, "_SMALL", 0)
+        monkeypatch.setattr(memory, "available_memory", lambda: 0)
         with pytest.raises(InsufficientMemoryError) as raised:
             table.require_room(len(found), items // len(found), True)
         assert 0.5 < raised.value.needed / peak < 2
