@@ -6,9 +6,10 @@ r"""Time another program beside sigmine on the same files, in turn, as ratios.
         --answer {tmp}/summary --expect-count "testable itemsets: (\d+)" \
         --method asymptotic exact --variance cochran --grid-step 0.06 --jobs 1 2
     python -m benchmarks.compare --task closed --data build/data/chess@2400,1600,1200 \
-        --program "lcm C {fimi} {support}" --expect-count "\A(\d+)$" --count-slack 1
+        --against "LCM 5.3=lcm53 C {fimi} {support}" "LCM 3.0=lcm30 {fimi} {support}" \
+        --expect-count "\A(\d+)$" --count-slack 1 --out build/closed.csv
 
-In every round each data set is given to the program, to sigmine as a whole process, and to
+In every round each data set is given to every program, to sigmine as a whole process, and to
 processes that have their kernels loaded, where the search alone is timed. CPU time is user plus
 system time. `benchmarks.peers` lists what a template may name. With --expect-... a program that
 answers differently from our first search ends the comparison. Standard library only: a small
@@ -116,6 +117,13 @@ def _add_program(parser: argparse.ArgumentParser) -> None:
         help="command line of the other program; of each stage, if it has several",
     )
     parser.add_argument(
+        "--against",
+        nargs="+",
+        default=[],
+        metavar="NAME=TEMPLATE",
+        help="several programs of one stage each, whose answers are read alike",
+    )
+    parser.add_argument(
         "--answer", nargs="+", default=[], metavar="FILE", help="read besides stdout"
     )
     for name in ("count", "threshold", "significant"):
@@ -126,7 +134,8 @@ def _add_program(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--count-slack", type=int, default=0, help="difference that is accepted")
 
 
-def _program(options: argparse.Namespace) -> Program:
+def _programs(options: argparse.Namespace) -> dict[str, Program]:
+    """Return the other programs by name; that of ``--program`` is called by its file."""
     patterns = {
         name: pattern
         for name in ("count", "threshold", "significant")
@@ -135,16 +144,28 @@ def _program(options: argparse.Namespace) -> Program:
     for text in options.capture:
         name, _, pattern = text.partition("=")
         patterns[name] = pattern
-    return Program(options.program, options.answer, patterns, options.count_slack, options.limit)
+    stages: dict[str, list[str]] = {}
+    if options.program:
+        stages[Path(options.program[0].partition(" ")[0]).name] = options.program
+    for text in options.against:
+        name, _, template = text.partition("=")
+        if not name or not template or name in stages:
+            sys.exit(f"--against {text!r} is not NAME=TEMPLATE with a name of its own.")
+        stages[name] = [template]
+    how = options.answer, patterns, options.count_slack, options.limit
+    return {name: Program(templates, *how) for name, templates in stages.items()}
 
 
 def _facts(options: argparse.Namespace) -> dict[str, str]:
-    """Say what was compared; without the folder that the program lies in."""
-    asked = _search_options(options, " ".join(options.method))
-    facts = {"task": options.task, "options": " ".join(asked)}
-    for number, stage in enumerate(options.program or (), start=1):
-        program, _, arguments = stage.partition(" ")
-        facts[f"program {number}"] = f"{Path(program).name} {arguments}"
+    """Say what was compared; without the folders that the programs lie in."""
+    facts = {"task": options.task}
+    if options.task == "significant":
+        facts["options"] = " ".join(_search_options(options, " ".join(options.method)))
+    for name, program in _programs(options).items():
+        for number, stage in enumerate(program.stages, start=1):
+            path, _, arguments = stage.partition(" ")
+            stage_name = name if len(program.stages) == 1 else f"{name}, stage {number}"
+            facts[f"program {stage_name}"] = f"{Path(path).name} {arguments}"
     return facts
 
 
@@ -193,15 +214,15 @@ def _contenders(task: Task, options: argparse.Namespace, tmp: Path) -> Iterator[
 
 def _one_round(task: Task, number: int, options: argparse.Namespace) -> list[Row]:
     """Run each contender once on one data set."""
-    rows, theirs = [], Answer()
+    rows: list[Row] = []
+    theirs: dict[str, Answer] = {}
     with tempfile.TemporaryDirectory() as folder:
         tmp = Path(folder)
-        if options.program:
-            program = _program(options)
+        for beside, program in _programs(options).items():
             cost, found = program.run(task.files, tmp, task.support)
-            theirs = read_answer(found)
-            answer = {name: value for name, value in asdict(theirs).items() if value is not None}
-            rows.append(_record(task.name, number, PROGRAM, "", 1, cost, answer))
+            theirs[beside] = read_answer(found)
+            answer = {k: value for k, value in asdict(theirs[beside]).items() if value is not None}
+            rows.append(_record(task.name, number, PROGRAM, "", 1, cost, answer, beside))
         answers: dict[str, Answer] = {}
         for what, method, jobs, command in _contenders(task, options, tmp):
             cost = run_process(command, directory=REPOSITORY, limit_s=options.limit)
@@ -209,7 +230,8 @@ def _one_round(task: Task, number: int, options: argparse.Namespace) -> list[Row
             if said:
                 ours = Answer(said["count"], said.get("threshold"), said.get("significant"))
                 if not answers:
-                    refuse_different(task.name, "the program", theirs, ours, options.count_slack)
+                    for beside, their in theirs.items():
+                        refuse_different(task.name, beside, their, ours, options.count_slack)
                 # Neither workers nor what is made of the itemsets may change the answer.
                 first = answers.setdefault(method, ours)
                 refuse_different(task.name, f"our first {method} search", first, ours)
@@ -218,13 +240,21 @@ def _one_round(task: Task, number: int, options: argparse.Namespace) -> list[Row
 
 
 def _record(
-    data: str, number: int, what: str, method: str, jobs: int, cost: Cost, said: dict[str, float]
+    data: str,
+    number: int,
+    what: str,
+    method: str,
+    jobs: int,
+    cost: Cost,
+    said: dict[str, float],
+    beside: str = "",
 ) -> Row:
     """Make a row of the results; a warm process says itself what its search took."""
     return {
         "data": data,
         "round": number,
         "what": what,
+        "beside": beside,  # which of the other programs, or none: one of our runs
         "method": method,
         "jobs": jobs,
         "cpu_s": said.get("search_cpu_s", cost.cpu_s),

@@ -1,8 +1,8 @@
 """What more workers bring: threads, processes (loky) and a Dask cluster beside one thread.
 
-    python -m benchmarks.cores                  # three data sets, five rounds in turn
+    python -m benchmarks.cores                  # threads: three data sets, five rounds in turn
+    python -m benchmarks.cores --kind threads loky dask --rounds 3
     python -m benchmarks.cores --quick          # a look: small data, one round
-    python -m benchmarks.cores --workers 8 --kind threads
 
 Wall time of the search alone, of searches that take more than two seconds of one core, with workers
 that are started and kernels that are loaded. In each round every kind of worker searches every
@@ -11,7 +11,8 @@ data set once, one after the other, and the ratio is that to the one thread of t
 How much there is to gain is measured beside it, by work that shares nothing (a loop over numbers
 in a register): ``yardstick`` is what the workers could reach at that moment, on a machine that does
 other work less than their number. Load and CPU time of the machine that went elsewhere (``busy``,
-``stolen``) stand in every line. Writes cores.csv into ``results/``.
+``stolen``) stand in every line. Writes
+cores.csv into ``results/``, or cores_all_kinds.csv if there is more than threads.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ _YARDSTICK_TURNS = 300_000_000
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--kind", nargs="+", choices=KINDS, default=list(KINDS))
+    parser.add_argument("--kind", nargs="+", choices=KINDS, default=["threads"])
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--method", default="exact")
@@ -60,7 +61,8 @@ def main() -> None:
     rows = list(measure(options))
     shapes = QUICK if options.quick else SHAPES
     facts = {"method": options.method, "workers": options.workers, "strata": N_STRATA, **shapes}
-    write_records(options.out / "cores.csv", rows, facts)
+    name = "cores.csv" if options.kind == ["threads"] else "cores_all_kinds.csv"
+    write_records(options.out / name, rows, facts)
     print_table(summarize(rows))
 
 

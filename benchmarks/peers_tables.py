@@ -19,7 +19,8 @@ def summary(rows: Sequence[Row]) -> list[Row]:
     Parameters
     ----------
     rows : sequence of Row
-        Of `benchmarks.compare`; of several methods and numbers of workers the first counts.
+        Of `benchmarks.compare`; of several methods and numbers of workers the first counts, of
+        several programs the fastest.
 
     Returns
     -------
@@ -27,12 +28,14 @@ def summary(rows: Sequence[Row]) -> list[Row]:
     """
     table = []
     for data in dict.fromkeys(row["data"] for row in rows):
-        mine = [row for row in rows if row["data"] == data]
+        beside = _fastest([row for row in rows if row["data"] == data])
+        mine = [row for row in rows if row["data"] == data and row["beside"] in ("", beside)]
         program, search, process = (_median(mine, what) for what in (PROGRAM, SEARCH, PROCESS))
         reading = _median(mine, SEARCH, "read_cpu_s")
         line = {
             "data": data,
             "rounds": len({row["round"] for row in mine}),
+            "program": beside,
             "program CPU s": program,
             "search CPU s": search,
             "program / search": program / search,
@@ -47,6 +50,13 @@ def summary(rows: Sequence[Row]) -> list[Row]:
             line["table CPU s"] = _median(mine, TABLE)
         table.append(line)
     return table
+
+
+def _fastest(rows: Sequence[Row]) -> str:
+    """Return the name of the other program with the least CPU time; empty if there is none."""
+    names = dict.fromkeys(row["beside"] for row in rows if row["what"] == PROGRAM)
+    cost = {name: _median([r for r in rows if r["beside"] == name], PROGRAM) for name in names}
+    return min(cost, key=cost.__getitem__, default="")
 
 
 def ratios(rows: Sequence[Row]) -> list[Row]:

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import compare
 from benchmarks.limit import fraction_of_limit
 from benchmarks.peers import Answer, DataFiles, Program, read_answer, refuse_different
-from benchmarks.peers_tables import PROGRAM, SEARCH, ratios, summary
+from benchmarks.peers_tables import PROCESS, PROGRAM, SEARCH, TABLE, ratios, summary
+from benchmarks.records import read_records
 
 
 @pytest.fixture
@@ -99,18 +101,20 @@ def test_different_answers_are_refused(theirs: Answer, slack: int, message: str)
 
 
 def row(what: str, cpu: float, method: str = "exact", jobs: int = 1, **more: float):
-    line = {"data": "set", "round": 0, "what": what, "method": method, "jobs": jobs}
+    line = {"data": "set", "round": 0, "what": what, "method": method, "jobs": jobs, "beside": ""}
     return {**line, "cpu_s": cpu, "wall_s": cpu / jobs, "peak_mb": 1.0, "read_cpu_s": 0.5, **more}
 
 
 def test_ratios():
     rows = [
-        row(PROGRAM, 40.0, ""),
+        row(PROGRAM, 400.0, "") | {"beside": "slow"},
+        row(PROGRAM, 40.0, "") | {"beside": "fast"},
         row(SEARCH, 4.0),
         row(SEARCH, 4.4, jobs=2),
         row(SEARCH, 8.0, "asymptotic"),
         row(SEARCH, 8.0, "asymptotic", 2),
     ]
+    assert summary(rows)[0]["program"] == "fast"
     assert summary(rows)[0]["program / search"] == 10
     assert ratios(rows) == [
         {
@@ -120,6 +124,36 @@ def test_ratios():
             "CPU exact / asymptotic": 0.5,
         }
     ]
+
+
+def test_without_a_program():
+    (line,) = summary([row(SEARCH, 4.0)])
+    assert line["program"] == ""
+    assert line["search CPU s"] == 4.0
+
+
+def compare_closed(files: DataFiles, out: Path, monkeypatch, *counts: int) -> None:
+    named = [
+        f"number {i}={sys.executable} -c 'print({n})' {{fimi}} {{support}}"
+        for i, n in enumerate(counts)
+    ]
+    arguments = ["compare", "--task", "closed", "--data", f"{files.prefix}@1", "--rounds", "1"]
+    arguments += ["--expect-count", r"\A(\d+)$", "--count-slack", "1", "--out", str(out)]
+    monkeypatch.setattr(sys, "argv", [*arguments, "--against", *named])
+    compare.main()
+
+
+def test_several_programs_in_one_run(files: DataFiles, tmp_path: Path, monkeypatch):
+    # Closed itemsets of the rows {7, 3}, {}, {3}: {3} and {3, 7}.
+    compare_closed(files, tmp_path / "out.csv", monkeypatch, 2, 3)
+    rows, facts = read_records(tmp_path / "out.csv")
+    assert [(row["what"], row["beside"]) for row in rows] == [
+        (PROGRAM, "number 0"), (PROGRAM, "number 1"), (PROCESS, ""), (SEARCH, ""), (TABLE, ""),
+    ]  # fmt: skip
+    assert [row["count"] for row in rows] == ["2", "3", "", "2", "2"]
+    assert facts["program number 1"].startswith("python")
+    with pytest.raises(SystemExit, match="number 1 answered count 4 against our 2"):
+        compare_closed(files, tmp_path / "out.csv", monkeypatch, 2, 4)
 
 
 def test_short_searches_say_nothing_about_workers():

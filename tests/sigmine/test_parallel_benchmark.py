@@ -31,7 +31,7 @@ def test_a_small_run(tmp_path, monkeypatch, capsys):
     arguments = ["cores", "--quick", "--kind", "threads", "loky", "--out", str(tmp_path)]
     monkeypatch.setattr(sys, "argv", arguments)
     cores.main()
-    rows, facts = read_records(tmp_path / "cores.csv")
+    rows, facts = read_records(tmp_path / "cores_all_kinds.csv")
     assert facts["workers"] == "2"
     assert [found["kind"] for found in rows] == ["one", "threads", "loky"]
     assert len({found["testable"] for found in rows}) == 1  # the answer is the same
