@@ -195,6 +195,7 @@ class SearchMeter:
         self._last = -float("inf")
         self._bar: Any = None
         self._task: Any = None
+        self._counts: Any = None
 
     def __enter__(self) -> SearchMeter:
         return self
@@ -229,25 +230,34 @@ class SearchMeter:
     def _draw(self, stage: str, counts: str, share: float) -> None:
         if self._bar is None:
             from rich.console import Console
-            from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+            from rich.progress import (
+                BarColumn,
+                Progress,
+                RenderableColumn,
+                TaskProgressColumn,
+                TextColumn,
+            )
             from rich.table import Column
+            from rich.text import Text
 
-            # On a narrow terminal the end of the counts is cut off, and nothing else.
-            width = len("Second pass")
+            # On a narrow terminal the end of the counts is cut off, and nothing else: where there
+            # is no room, rich takes it from columns that could wrap. The text itself does not.
+            self._counts = Text(counts, no_wrap=True, overflow="ellipsis")
+            console = Console(stderr=True)
+            widths = len("Second pass"), min(20, max(5, console.width // 5)), len("100%")
+            name, bar, percent = (Column(no_wrap=True, width=width) for width in widths)
             self._bar = Progress(
-                TextColumn("{task.description}", table_column=Column(min_width=width)),
-                BarColumn(bar_width=20, table_column=Column(min_width=5)),
-                TaskProgressColumn(table_column=Column(min_width=4)),
-                TextColumn(
-                    "{task.fields[counts]}",
-                    table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1),
-                ),
-                console=Console(stderr=True),
+                TextColumn("{task.description}", table_column=name),
+                BarColumn(bar_width=None, table_column=bar),
+                TaskProgressColumn(table_column=percent),
+                RenderableColumn(self._counts, table_column=Column(ratio=1)),
+                console=console,
                 transient=True,
             )
-            self._task = self._bar.add_task(stage, total=1.0, counts=counts)
+            self._task = self._bar.add_task(stage, total=1.0, completed=share)
             self._bar.start()
-        self._bar.update(self._task, description=stage, completed=share, counts=counts)
+        self._counts.plain = counts
+        self._bar.update(self._task, description=stage, completed=share)
 
 
 HEADER = ("", "pattern", "rows", "cases", "odds ratio (95 % CI)", "p-value", "adjusted")

@@ -542,7 +542,8 @@ class TestProgress:
         said = capsys.readouterr().err
         assert said == "Searching: compiling (once on this machine), 3 s so far\n"
 
-    def test_a_bar_on_a_terminal(self, monkeypatch):
+    @pytest.mark.parametrize("columns", [120, 79, 60, 40, 25])
+    def test_a_bar_on_a_terminal(self, monkeypatch, columns):
         class Terminal(io.StringIO):
             def isatty(self) -> bool:
                 return True
@@ -550,13 +551,20 @@ class TestProgress:
         terminal = Terminal()
         monkeypatch.setattr(sys, "stderr", terminal)
         monkeypatch.setenv("TERM", "xterm")
-        monkeypatch.setenv("COLUMNS", "120")
+        monkeypatch.setenv("COLUMNS", str(columns))
         with _terminal.SearchMeter() as meter:
             meter(progress(2.0))
             meter(progress(3.0, stage="collect", done=0.5))
         shown = terminal.getvalue()
-        assert "12.3k visited" in shown
         assert "\x1b[?25h" in shown  # the cursor is back
+        lines = [
+            line for line in re.split(r"[\r\n]", re.sub(r"\x1b\[[?\d;]*\w", "", shown)) if line
+        ]
+        assert max(map(len, lines)) <= columns
+        # The end of the counts is what a narrow terminal does not show.
+        assert re.match(r"Searching +[━╸╺]+ +25% ", lines[0])
+        assert re.match(r"Second pass [━╸╺]+ 100% ", lines[-1])
+        assert columns < 60 or "12.3k visited" in lines[0]
 
 
 @pytest.fixture(scope="module")
