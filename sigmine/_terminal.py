@@ -184,12 +184,22 @@ class SearchMeter:
     ----------
     quiet : bool, default=False
         Show nothing.
+    name : str, optional
+        What the first stage of the search is called.
     delay, interval : float, default=1.0 and 5.0
         Seconds before the first sign, and between plain lines.
     """
 
-    def __init__(self, *, quiet: bool = False, delay: float = 1.0, interval: float = 5.0) -> None:
+    def __init__(
+        self,
+        *,
+        quiet: bool = False,
+        name: str | None = None,
+        delay: float = 1.0,
+        interval: float = 5.0,
+    ) -> None:
         self.quiet = quiet
+        self.name = name
         self.delay = delay
         self.interval = interval
         self._last = -float("inf")
@@ -215,7 +225,7 @@ class SearchMeter:
             return
         from .report.progress import describe_counts, describe_share, share_done, stage_name
 
-        stage, counts = stage_name(progress), describe_counts(progress)
+        stage, counts = stage_name(progress, self.name), describe_counts(progress)
         if sys.stderr.isatty():
             if progress.stage != "threshold":  # the bar is full: the words go on
                 counts = f"{describe_share(progress)}, {counts}"

@@ -196,7 +196,7 @@ def mine(
                 preparation["edges"] = _edges(edges)
                 names = {"strata": strata, "columns": columns, "exclude": exclude}
                 results = _mine_table(table, names, preparation, settings, search)
-        outputs.write(results)
+        outputs.write(results, quiet=quiet)
         # Where a file takes the patterns, they are not printed too.
         top = top if out is None else 0
         _show(results, outputs, said, top=top, quiet=quiet)
@@ -278,7 +278,7 @@ def demo(
         with SearchMeter(quiet=quiet) as meter:
             results = mine_patterns(data.frame, target=data.target, strata=data.strata,
                                     progress=meter)  # fmt: skip
-        outputs.write(results)
+        outputs.write(results, quiet=quiet)
         _show(results, outputs, said, top=10, quiet=quiet)
         typer.echo(f"Open {(out / 'report.html').resolve()} in a browser.")
 
@@ -309,11 +309,16 @@ class Outputs:
             with writing(path):
                 require_writable(path)
 
-    def write(self, results: PatternResults) -> None:
+    def write(self, results: PatternResults, *, quiet: bool) -> None:
         """Write each file whole: to a temporary name, then moved into place."""
         # The report is collected once, so that the files agree to the second; and before any file
         # is opened, so that a failure in it is not taken for one of writing.
-        summary = results.to_dict() if self.report is not None or self.json is not None else {}
+        summary: dict[str, Any] = {}
+        if self.report is not None or self.json is not None:
+            if results.complete:  # or it would not be compared
+                with SearchMeter(quiet=quiet, name="Comparing") as meter:
+                    results.unstratified(progress=meter)
+            summary = results.to_dict()
         written: list[str] = []
         try:
             for name, path in self._given().items():

@@ -11,7 +11,6 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -30,7 +29,7 @@ from .parallel import count_workers, find_workers
 from .preprocessing import encode_target, make_items, validate_binary_matrix
 from .problem import Problem, build_problem
 from .report.formats import count_of
-from .report.progress import ProgressBar, how_to_go_on
+from .report.progress import how_to_go_on, show_progress
 from .results import PatternResults, asymptotic_concerns
 from .search import Checkpoint, ProgressCallback, SearchOutcome, checked_time_limit, search_patterns
 from .settings import SearchSettings
@@ -397,11 +396,10 @@ def mine_problem(
     _check_search(n_jobs, time_limit, checkpoint)
     _require_room(problem, n_jobs)
     _warn_of_leaks(problem)
-    bar = ProgressBar() if progress is None and verbose else nullcontext(progress)
-    with bar as told:
+    with show_progress(progress, verbose) as told:
         options = {"n_jobs": n_jobs, "time_limit": time_limit, "progress": told}
         outcome = _search(problem, settings, checkpoint, **options)
-    results = PatternResults.from_outcome(problem, settings, outcome, time_limit=time_limit)
+    results = PatternResults(problem, settings, outcome, time_limit, verbose)
     if (concern := asymptotic_concerns(results)) is not None:
         warnings.warn(concern, StatisticalWarning, stacklevel=3)
     if (coverage := results.coverage) is not None:

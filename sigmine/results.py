@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ._atomic import atomic_write
 from .association import cmh
 from .exceptions import InputError, StatisticalWarning
 from .patterns import (
@@ -29,6 +30,7 @@ from .patterns import (
 from .report.concerns import asymptotic_concerns
 from .report.coverage import INCOMPARABLE, coverage_of, guarantee_of, stopped_after
 from .report.formats import count_of
+from .report.progress import show_progress
 from .rowsets import all_shortest_generators
 
 if TYPE_CHECKING:
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from .problem import Problem
-    from .search.outcome import SearchOutcome
+    from .search.outcome import ProgressCallback, SearchOutcome
     from .settings import SearchSettings
 
 __all__ = ["PatternResults", "asymptotic_concerns"]
@@ -62,6 +64,8 @@ class PatternResults:
         What the search returned.
     time_limit : float or None, default=None
         Seconds that the search was given; the one without strata is given as many.
+    verbose : int, default=0
+        Above 0, the one without strata shows its progress on stderr.
 
     Notes
     -----
@@ -79,6 +83,7 @@ class PatternResults:
     settings: SearchSettings
     outcome: SearchOutcome
     time_limit: float | None = None
+    verbose: int = 0
 
     @classmethod
     def from_outcome(
@@ -315,14 +320,8 @@ class PatternResults:
         """
         import pandas as pd
 
-        logs = self.testable_log10_pvalues
-        return pd.DataFrame(
-            {
-                "statistic": self._statistics,
-                "pvalue": np.exp(self._testable_logs),
-                "log10_pvalue": logs,
-            }
-        )
+        values = self._statistics, np.exp(self._testable_logs), self.testable_log10_pvalues
+        return pd.DataFrame(dict(zip(("statistic", "pvalue", "log10_pvalue"), values, strict=True)))
 
     @property
     def testable_log10_pvalues(self) -> NDArray[np.float64]:
@@ -354,26 +353,35 @@ class PatternResults:
 
     # ---- with and without the covariate ----------------------------------------------------
 
-    @cached_property
-    def _unstratified(self) -> PatternResults:
-        from .search import search_patterns
-
-        problem, limit = self.problem.without_strata(), self.time_limit
-        outcome = search_patterns(problem, self.settings, time_limit=limit)
-        return PatternResults.from_outcome(problem, self.settings, outcome, time_limit=limit)
-
-    def unstratified(self) -> PatternResults:
+    def unstratified(self, progress: ProgressCallback | None = None) -> PatternResults:
         """Return what the same search finds in the same rows without the covariate.
 
         Runs on the first call, with the same time limit, and is kept. With one stratum this is the
         result itself.
+
+        Parameters
+        ----------
+        progress : callable, optional
+            Called with a `SearchProgress` a few times a second while the search runs. Without it
+            a bar is shown if the first search was asked to be verbose.
 
         Returns
         -------
         PatternResults
             With one stratum, "all rows".
         """
-        return self if self.problem.table.n_strata == 1 else self._unstratified
+        if self.problem.table.n_strata == 1:
+            return self
+        if "_unstratified" not in vars(self):
+            from .search import search_patterns
+
+            problem, limit = self.problem.without_strata(), self.time_limit
+            with show_progress(progress, self.verbose, "Comparing") as told:
+                outcome = search_patterns(problem, self.settings, time_limit=limit, progress=told)
+            found = PatternResults(problem, self.settings, outcome, limit, self.verbose)
+            vars(self)["_unstratified"] = found
+        kept: PatternResults = vars(self)["_unstratified"]
+        return kept
 
     @cached_property
     def compared(self) -> dict[str, Any]:
@@ -412,9 +420,8 @@ class PatternResults:
             The rows of `comparison` that are significant without the strata and not with them.
         """
         frame = self.comparison()
-        return frame[frame["significant_unstratified"] & ~frame["significant"]].reset_index(
-            drop=True
-        )
+        only_without = frame["significant_unstratified"] & ~frame["significant"]
+        return frame[only_without].reset_index(drop=True)
 
     # ---- out -------------------------------------------------------------------------------
 
@@ -465,7 +472,7 @@ class PatternResults:
         """
         from .report import render_json
 
-        self._write(path, render_json(self.to_dict(top=top, confounding=confounding, limit=limit)))
+        atomic_write(path, render_json(self.to_dict(top=top, confounding=confounding, limit=limit)))
 
     def to_html(self, path: str | Path, *, top: int = 20, confounding: bool = True) -> None:
         """Write the report as one self-contained HTML file.
@@ -477,7 +484,7 @@ class PatternResults:
         """
         from .report import render_html
 
-        self._write(path, render_html(self.to_dict(top=top, confounding=confounding)))
+        atomic_write(path, render_html(self.to_dict(top=top, confounding=confounding)))
 
     def to_markdown(self, path: str | Path, *, top: int = 20, confounding: bool = True) -> None:
         """Write the report as Markdown.
@@ -489,28 +496,17 @@ class PatternResults:
         """
         from .report import render_markdown
 
-        self._write(path, render_markdown(self.to_dict(top=top, confounding=confounding)))
+        atomic_write(path, render_markdown(self.to_dict(top=top, confounding=confounding)))
 
     def to_csv(self, path: str | Path) -> None:
         """Write all patterns as CSV, with " & " between the items of a pattern.
 
         Parameters
         ----------
-        path : str or Path
-            The file; replaced at once when it is complete.
-
-        Raises
-        ------
-        InputError, OSError
-            As in `to_json`.
+        path
+            As in `to_json`, with the same errors.
         """
-        self._write(path, csv_text(self._table.all_columns, SEPARATOR))
-
-    @staticmethod
-    def _write(path: str | Path, data: str) -> None:
-        from .files import atomic_write
-
-        atomic_write(path, data)
+        atomic_write(path, csv_text(self._table.all_columns, SEPARATOR))
 
     def print_summary(self, top: int = 10) -> None:
         """Print the counts, the guarantee and the best patterns, within 100 columns.
@@ -571,12 +567,8 @@ class PatternResults:
         """
         from .report.plots import qq
 
-        return qq(
-            self.testable_log10_pvalues,
-            threshold=self.corrected_threshold,
-            inflation=self.inflation,
-            ax=ax,
-        )
+        known = {"threshold": self.corrected_threshold, "inflation": self.inflation}
+        return qq(self.testable_log10_pvalues, **known, ax=ax)
 
     def plot_strata(self, ax: Axes | None = None) -> Axes:
         """Draw the sizes and the case rates of the strata.
@@ -593,8 +585,5 @@ class PatternResults:
         """
         from .report.plots import strata
 
-        return strata(
-            [(s.label, s.n, s.n_cases) for s in self.problem.strata_summary],
-            case_name=self.problem.class_names[1],
-            ax=ax,
-        )
+        rows = [(s.label, s.n, s.n_cases) for s in self.problem.strata_summary]
+        return strata(rows, case_name=self.problem.class_names[1], ax=ax)

@@ -8,13 +8,14 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from .formats import format_count, format_duration
 
 if TYPE_CHECKING:
-    from ..search import Checkpoint, SearchProgress
+    from ..search import Checkpoint, ProgressCallback, SearchProgress
 
 __all__ = [
     "ProgressBar",
@@ -22,6 +23,7 @@ __all__ = [
     "describe_share",
     "how_to_go_on",
     "share_done",
+    "show_progress",
     "stage_name",
 ]
 
@@ -30,19 +32,23 @@ __all__ = [
 _NAMES = {"threshold": "Searching", "collect": "Second pass", "summit": "Last pass"}
 
 
-def stage_name(progress: SearchProgress) -> str:
+def stage_name(progress: SearchProgress, name: str | None = None) -> str:
     """Return what the search is doing.
 
     Parameters
     ----------
     progress : SearchProgress
         Where it stands.
+    name : str, optional
+        Of the first stage, if it is not just a search.
 
     Returns
     -------
     str
         One or two words.
     """
+    if name is not None and progress.stage == "threshold":
+        return name
     return _NAMES.get(progress.stage, progress.stage)
 
 
@@ -136,13 +142,41 @@ def how_to_go_on(checkpoint: Checkpoint, began: float) -> str:
     )
 
 
-class ProgressBar:
-    """Progress of a search on stderr, by tqdm; appears after a second."""
+def show_progress(
+    progress: ProgressCallback | None, verbose: int, name: str | None = None
+) -> AbstractContextManager[ProgressCallback | None]:
+    """Return who is told how far a search is, for as long as it lasts.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    progress : callable or None
+        Of the caller, who then sees to it.
+    verbose : int
+        Above 0, without `progress`, there is a bar on stderr.
+    name : str, optional
+        What the bar calls the first stage of the search.
+
+    Returns
+    -------
+    context manager
+    """
+    return ProgressBar(name) if progress is None and verbose else nullcontext(progress)
+
+
+class ProgressBar:
+    """Progress of a search on stderr, by tqdm; appears after a second.
+
+    Parameters
+    ----------
+    name : str, optional
+        What it calls the first stage of the search.
+    """
+
+    def __init__(self, name: str | None = None) -> None:
         from tqdm import tqdm
 
         # miniters=0: the counts go on while the share stands still.
+        self._name = name
         self._bar: Any = tqdm(
             total=1.0,
             delay=1.0,
@@ -163,7 +197,7 @@ class ProgressBar:
         self._bar.close()
 
     def _show(self, progress: SearchProgress) -> None:
-        description, counts = stage_name(progress), describe_counts(progress)
+        description, counts = stage_name(progress, self._name), describe_counts(progress)
         if progress.stage != "threshold":  # the bar is full: the words go on
             counts = f"{describe_share(progress)}, {counts}"
         # `update` is what draws, and what keeps to the delay.

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from sigmine import mine_matrix
 from sigmine.report import progress
 from sigmine.search import Checkpoint, SearchProgress
 
@@ -64,6 +65,24 @@ class TestBar:
         assert "Searching:  50%|" in captured.err
         assert "Searching: 100%|" in captured.err
 
+    def test_a_name_for_the_first_stage(self, capsys):
+        with progress.ProgressBar("Comparing") as show:
+            for state in run_of_a_search():
+                show(state)
+        said = capsys.readouterr().err
+        assert "Comparing:  30%|" in said
+        assert "Searching" not in said
+        assert "Second pass: 100%|" in said
+
+    def test_whoever_listens_sees_to_it(self, capsys):
+        heard = []
+        with progress.show_progress(heard.append, 1) as show:
+            show(FIRST)
+        with progress.show_progress(None, 0) as show:
+            assert show is None
+        assert heard == [FIRST]
+        assert capsys.readouterr().err == ""
+
     def test_never_jumps_back(self, capsys):
         with progress.ProgressBar() as show:
             for state in run_of_a_search():
@@ -93,3 +112,44 @@ class TestHowToGoOn:
         (tmp_path / "search.json").touch()
         said = progress.how_to_go_on(Checkpoint(tmp_path), time.time() + 10)
         assert "holds what an earlier run had found, and nothing of this one yet" in said
+
+
+class TestTheSearchWithoutStrata:
+    """The second search of a report."""
+
+    @pytest.fixture(autouse=True)
+    def bars(self, monkeypatch):
+        """Names of the bars that are drawn."""
+        bars = []
+
+        def show(bar, state):
+            bars.append(bar._name)
+
+        monkeypatch.setattr(progress.ProgressBar, "_show", show)
+        return bars
+
+    def mined(self, **options):
+        rng = np.random.default_rng(1)
+        X, y, strata = rng.random((300, 8)) < 0.4, rng.random(300) < 0.5, np.arange(300) % 2
+        return mine_matrix(X, y, strata=strata, **options)
+
+    def test_a_verbose_search_shows_it_too(self, bars):
+        results = self.mined(verbose=1)
+        assert set(bars) == {None}
+        results.comparison()
+        assert set(bars) == {None, "Comparing"}
+
+    def test_a_silent_one_does_not(self, bars):
+        self.mined().comparison()
+        assert bars == []
+
+    def test_whoever_listens_sees_to_it(self, bars):
+        states = []
+        results = self.mined(verbose=1)
+        bars.clear()
+        without = results.unstratified(progress=states.append)
+        assert states[-1].visited == without.n_visited
+        n_states = len(states)
+        assert results.unstratified(progress=states.append) is without
+        assert len(states) == n_states  # it does not run again
+        assert bars == []
