@@ -8,6 +8,7 @@ import joblib
 import numpy as np
 import pytest
 
+from sigmine import parallel
 from sigmine.exceptions import SearchInterrupted
 from sigmine.search import Checkpoint, rounds, search_patterns
 from sigmine.search.prepare import prepare
@@ -53,6 +54,51 @@ def fail(*_):
 def doze(*_):
     time.sleep(3.0)
     raise AssertionError("nobody waits for this")
+
+
+def assert_failure_is_heard_of(monkeypatch):
+    """Require that the error of workers that always fail is raised."""
+    monkeypatch.setattr(rounds, "search_batch", fail)
+    with pytest.raises(ValueError, match="this worker is broken") as info:
+        search(small_case())
+    assert "3 times in a row" in info.value.__notes__[0]
+
+
+def assert_nobody_waits_for_answers(monkeypatch):
+    """Require that a search whose time is up does not wait for workers that have no answer."""
+    monkeypatch.setattr(rounds, "search_batch", doze)
+    monkeypatch.setattr(parallel, "_GRACE_SECONDS", 0.1)
+    started = time.monotonic()
+    outcome = search(small_case(), time_limit=0.1)
+    assert time.monotonic() - started < 2.5
+    assert outcome.searched_fraction == 0.0
+
+
+def assert_time_limit_holds():
+    """Require that a search ends with its time, and says what it has found until then."""
+    search(middle_case())  # kernels are loaded
+    started = time.monotonic()
+    outcome = search(long_case(), time_limit=1.0)
+    assert time.monotonic() - started < 10.0
+    assert not outcome.complete
+    assert 0.0 <= outcome.searched_fraction < 1.0
+    if outcome.n_testable:  # a machine that does much else may not get that far
+        assert outcome.testability_threshold * outcome.n_testable <= 0.05 * (1 + 1e-9)
+
+
+def assert_ctrl_c_ends(at_that_moment=lambda: None):
+    """Require that Ctrl-C ends a search at once; call a function when it is pressed."""
+    started = []
+
+    def press(state):
+        if state.visited:
+            at_that_moment()
+            started.append(time.monotonic())
+            interrupt(state)
+
+    with pytest.raises(SearchInterrupted, match="interrupted before its end"):
+        search(long_case(), progress=press)
+    assert time.monotonic() - started[0] < 3.0  # half a second, on a machine with time
 
 
 def doze_but_first(packed, job, first):

@@ -8,19 +8,17 @@ import time
 import joblib
 import pytest
 
-from sigmine import parallel
-from sigmine.exceptions import SearchInterrupted
 from sigmine.parallel import Control, DaskPool, find_workers
 from sigmine.search import Checkpoint, rounds
 from tests.processes import (
     BUT,
+    assert_ctrl_c_ends,
     assert_ctrl_c_saves,
-    doze,
+    assert_failure_is_heard_of,
+    assert_nobody_waits_for_answers,
+    assert_time_limit_holds,
     dying,
-    fail,
     frame_of,
-    interrupt,
-    long_case,
     middle_case,
     search,
     search_here,
@@ -125,33 +123,14 @@ class TestDask:
         assert given_up
 
     def test_a_worker_that_always_fails_is_heard_of(self, monkeypatch):
-        monkeypatch.setattr(rounds, "search_batch", fail)
-        with pytest.raises(ValueError, match="this worker is broken") as info:
-            search(small_case())
-        assert "3 times in a row" in info.value.__notes__[0]
+        assert_failure_is_heard_of(monkeypatch)
 
     def test_ctrl_c(self, cluster):
-        started = []
-
-        def press(state):
-            if state.visited:
-                started.append(time.monotonic())
-                interrupt(state)
-
-        with pytest.raises(SearchInterrupted, match="interrupted before its end"):
-            search(long_case(), progress=press)
-        assert time.monotonic() - started[0] < 3.0  # half a second, on a machine with time
+        assert_ctrl_c_ends()
         self.assert_idle(cluster)
 
     def test_time_limit(self, cluster):
-        search(middle_case())  # kernels are loaded
-        started = time.monotonic()
-        outcome = search(long_case(), time_limit=1.0)
-        assert time.monotonic() - started < 10.0
-        assert not outcome.complete
-        assert 0.0 <= outcome.searched_fraction < 1.0
-        if outcome.n_testable:  # a machine that does much else may not get that far
-            assert outcome.testability_threshold * outcome.n_testable <= 0.05 * (1 + 1e-9)
+        assert_time_limit_holds()
         self.assert_idle(cluster)
 
     def test_checkpoint(self, tmp_path, monkeypatch):
@@ -188,12 +167,7 @@ class TestDask:
         self.assert_idle(cluster)
 
     def test_workers_without_an_answer_are_not_waited_for(self, cluster, monkeypatch):
-        monkeypatch.setattr(rounds, "search_batch", doze)
-        monkeypatch.setattr(parallel, "_GRACE_SECONDS", 0.1)
-        started = time.monotonic()
-        outcome = search(small_case(), time_limit=0.1)
-        assert time.monotonic() - started < 2.5
-        assert outcome.searched_fraction == 0.0
+        assert_nobody_waits_for_answers(monkeypatch)
         self.assert_idle(cluster)
 
     def test_a_worker_that_joins_gets_work(self, cluster):

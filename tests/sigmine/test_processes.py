@@ -9,8 +9,6 @@ import numpy as np
 import pytest
 from joblib.externals.loky import reusable_executor
 
-from sigmine import parallel
-from sigmine.exceptions import SearchInterrupted
 from sigmine.parallel import Control, Pool, find_workers
 from sigmine.search import driver, rounds, testability, total
 from sigmine.search.layout import BOUND, COUNT, UNKNOWN
@@ -20,12 +18,13 @@ from sigmine.search.worker import Goal, Task, merged
 from sigmine.settings import SearchSettings
 from tests.processes import (
     BUT,
+    assert_ctrl_c_ends,
     assert_ctrl_c_saves,
-    doze,
+    assert_failure_is_heard_of,
+    assert_nobody_waits_for_answers,
+    assert_time_limit_holds,
     dying,
-    fail,
     frame_of,
-    interrupt,
     long_case,
     middle_case,
     search,
@@ -266,14 +265,7 @@ class TestLoky:
         assert_outcomes_are_identical(search(case, n_jobs=1), search(case), but=BUT)
 
     def test_time_limit(self):
-        search(middle_case())  # kernels are loaded
-        started = time.monotonic()
-        outcome = search(long_case(), time_limit=1.0)
-        assert time.monotonic() - started < 10.0
-        assert not outcome.complete
-        assert 0.0 <= outcome.searched_fraction < 1.0
-        if outcome.n_testable:  # a machine that does much else may not get that far
-            assert outcome.testability_threshold * outcome.n_testable <= 0.05 * (1 + 1e-9)
+        assert_time_limit_holds()
 
     def test_progress(self):
         rng = np.random.default_rng(3)
@@ -295,23 +287,11 @@ class TestLoky:
         assert given_up
 
     def test_a_worker_that_always_fails_is_heard_of(self, monkeypatch):
-        monkeypatch.setattr(rounds, "search_batch", fail)
-        with pytest.raises(ValueError, match="this worker is broken") as info:
-            search(small_case())
-        assert "3 times in a row" in info.value.__notes__[0]
+        assert_failure_is_heard_of(monkeypatch)
 
     def test_ctrl_c(self):
-        started, pids = [], []
-
-        def press(state):
-            if state.visited:
-                pids[:] = reusable_executor._executor._processes
-                started.append(time.monotonic())
-                interrupt(state)
-
-        with pytest.raises(SearchInterrupted, match="interrupted before its end"):
-            search(long_case(), progress=press)
-        assert time.monotonic() - started[0] < 3.0  # half a second, on a machine with time
+        pids = []
+        assert_ctrl_c_ends(lambda: pids.extend(reusable_executor._executor._processes))
         assert len(pids) == 2
         until = time.monotonic() + 20.0
         while any(map(is_alive, pids)):  # they do not work on, behind the caller's back
@@ -325,12 +305,7 @@ class TestLoky:
         assert_ctrl_c_saves(tmp_path, middle_case(), monkeypatch)
 
     def test_workers_without_an_answer_are_not_waited_for(self, monkeypatch):
-        monkeypatch.setattr(rounds, "search_batch", doze)
-        monkeypatch.setattr(parallel, "_GRACE_SECONDS", 0.1)
-        started = time.monotonic()
-        outcome = search(small_case(), time_limit=0.1)
-        assert time.monotonic() - started < 2.5
-        assert outcome.searched_fraction == 0.0
+        assert_nobody_waits_for_answers(monkeypatch)
 
     def test_rounds_of_a_backend_that_returns_all_at_once(self):
         with joblib.parallel_config(backend="multiprocessing", n_jobs=2):
