@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._jit import njit_leaf
+from .._words import count_shared
 from ..bitset import extract_bits, popcount
 from .lattice import LATTICE_ITEMS
 from .layout import (
@@ -48,32 +49,6 @@ U = np.uint64
 # if there are few, or if merging takes at least half of them away. Measured: without the rule,
 # 20,000 rows at random cost twice as much; with a stricter one, dense data of few different rows.
 _FEW_ROWS, _WORTH_MERGING = 1024, 2
-
-
-@njit_leaf
-def _count_shared(
-    parent: NDArray[np.uint64],
-    base: Int,
-    stride: Int,
-    first: Int,
-    last: Int,
-    carriers: NDArray[np.uint64],
-    n_words: Int,
-    counts: NDArray[np.int64],
-) -> None:
-    """Count the rows that columns `first` to before `last` share with a node."""
-    w = np.int64(0)
-    while carriers[U(w)] == 0:
-        w += 1
-    mask, at = carriers[U(w)], base + w * stride
-    for j in range(first, last):
-        counts[U(j)] = np.int64(popcount(parent[U(at + j)] & mask))
-    for v in range(w + 1, n_words):
-        mask, at = carriers[U(v)], base + v * stride
-        if mask == 0:
-            continue
-        for j in range(first, last):
-            counts[U(j)] += np.int64(popcount(parent[U(at + j)] & mask))
 
 
 @njit_leaf
@@ -325,7 +300,7 @@ def open_columns(
         support += np.int64(popcount(carriers[U(w)]))
     if closed and _is_covered(parent, block, stride, me + 1, stride, carriers, n_words, chosen):
         return NOTHING
-    _count_shared(parent, block, stride, np.int64(0), me, carriers, n_words, counts)
+    count_shared(parent, block, stride, me, carriers, n_words, counts)
     m, length = _choose_candidates(me, support, base, named, state, counts, ids, prefix, chosen)
     if length > state[LIMIT]:
         return NOTHING
@@ -335,10 +310,11 @@ def open_columns(
         return NOTHING
     n = m
     if closed:  # what shares fewer rows than that can cover nothing below
-        _count_shared(parent, block, stride, me + 1, stride, carriers, n_words, counts)
-        for j in range(me + 1, stride):
+        later = me + 1
+        count_shared(parent, block + later, stride, stride - later, carriers, n_words, counts)
+        for j in range(later, stride):
             chosen[U(n)] = j
-            n += np.int64(counts[U(j)] >= least)
+            n += np.int64(counts[U(j - later)] >= least)
     if n <= NARROW:
         if support + 64 > keys.shape[0]:
             state[NEEDED] = support + 64

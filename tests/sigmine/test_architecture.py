@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # From the bottom up. A part may import parts of its own layer and of the layers below it.
 LAYERS = (
     "exceptions _version settings _collector _jit _checks _rules ranking columns memory",
-    "bitset _frames _binary _bins _atomic _fimi files _slices _blocks _tally",
+    "bitset _words _frames _binary _bins _atomic _fimi files _slices _blocks _tally",
     "strata rowsets",
     "problem",
     "association",
