@@ -38,6 +38,7 @@ __all__ = [
 WORD = 64
 _BLOCK_BYTES = 2**20  # of a matrix packed at a time: a block and its bits stay in the cache
 _BLOCK_ENTRIES = 2**17  # entries of a sparse matrix packed at a time
+_BLOCK_SEGMENTS = 2**10  # counted at a time
 
 
 class BitTable(NamedTuple):
@@ -57,7 +58,7 @@ class BitTable(NamedTuple):
         The bits of the word that belong to the stratum.
     sizes, case_sizes : ndarray of int64, shape (n_strata,)
         Rows and cases of every stratum (n_k and n1_k).
-    row_order : ndarray of int64, shape (n_rows,)
+    row_order : ndarray of int32 or int64, shape (n_rows,)
         Row of the input that stands at each packed position.
     """
 
@@ -67,7 +68,7 @@ class BitTable(NamedTuple):
     masks: NDArray[np.uint64]
     sizes: NDArray[np.int64]
     case_sizes: NDArray[np.int64]
-    row_order: NDArray[np.int64]
+    row_order: NDArray[np.int32] | NDArray[np.int64]
 
     @property
     def n_items(self) -> int:
@@ -244,8 +245,10 @@ def count_strata(
     ndarray of int64, shape (n_columns, n_strata)
     """
     counts = np.zeros((n_strata, len(columns)), dtype=np.int64)
-    for (word, stratum), mask in zip(segments.tolist(), masks, strict=True):
-        counts[stratum] += np.bitwise_count(columns[:, word] & mask)
+    for start in range(0, len(masks), _BLOCK_SEGMENTS):  # as numbers of Python they are large
+        some = slice(start, start + _BLOCK_SEGMENTS)
+        for (word, stratum), mask in zip(segments[some].tolist(), masks[some], strict=True):
+            counts[stratum] += np.bitwise_count(columns[:, word] & mask)
     return np.ascontiguousarray(counts.T)
 
 
@@ -557,8 +560,14 @@ def build_bit_table(
         masks=masks,
         sizes=sizes,
         case_sizes=case_sizes,
-        row_order=order,
+        row_order=_short(order),
     )
+
+
+def _short(order: NDArray[np.int64]) -> NDArray[np.int32] | NDArray[np.int64]:
+    """Return row numbers in half the memory if they fit: they are kept as long as the table."""
+    fits = int(order.max(initial=0)) <= np.iinfo(np.int32).max
+    return order.astype(np.int32) if fits else order
 
 
 def _by_stratum(codes: NDArray[np.int64], n_strata: int) -> NDArray[np.int64]:
