@@ -48,6 +48,7 @@ from .hypergeometric import MINLIKE_TOLERANCE, log_tails, no_likelier
 
 __all__ = [
     "extreme_tables",
+    "extremes_at",
     "log10_pvalue",
     "log_pvalue",
     "log_pvalue_and_mid",
@@ -62,6 +63,7 @@ __all__ = [
 # How a p-value is put together, for kernels.
 GREATER, LESS, CENTRAL, MINLIKE = 0, 1, 2, 3
 _LOG2 = math.log(2.0)
+_BLOCK_TERMS = 2**12
 
 
 def sidedness(alternative: str, two_sided: str) -> int:
@@ -94,7 +96,7 @@ def extreme_tables(
 
     def table(n: int, n1: int) -> NDArray[np.float64]:
         if (n, n1) not in known:  # thousands of small strata share a few sizes
-            known[n, n1] = _negative_log_extreme(n, n1)
+            known[n, n1] = extremes_at(n, n1, np.arange(n + 1))
         return known[n, n1]
 
     margins = list(zip(sizes.astype(int).tolist(), case_sizes.astype(int).tolist(), strict=True))
@@ -105,16 +107,44 @@ def extreme_tables(
     return np.stack([np.concatenate(ups), np.concatenate(downs)]), offset
 
 
-def _negative_log_extreme(n: int, n1: int) -> NDArray[np.float64]:
-    """Return -log r(x) for x = 0..n by sums of log ratios, monotone on both sides of n1."""
-    table = np.zeros(n + 1, dtype=np.float64)
+def extremes_at(n: int, n1: int, places: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return -log r(x) at some x, by sums of log ratios, monotone on both sides of n1.
+
+    Parameters
+    ----------
+    n, n1 : int
+        Rows and cases of a stratum.
+    places : ndarray of int64
+        Ascending numbers from 0 to n.
+
+    Returns
+    -------
+    ndarray of float64
+        However many rows there are, a few thousand terms are in memory at a time.
+    """
+    found = np.zeros(len(places), dtype=np.float64)
     if n1 in (0, n):
-        return table
-    i = np.arange(n1, dtype=np.float64)
-    table[1 : n1 + 1] = np.cumsum(-np.log((n1 - i) / (n - i)))
-    x = np.arange(n, n1, -1, dtype=np.float64)  # r(x - 1) = r(x) (x - n1) / x, from r(n) = 1
-    table[n1:n] = np.cumsum(-np.log((x - n1) / x))[::-1]
-    return table
+        return found
+    total = 0.0
+    for first in range(0, n1, _BLOCK_TERMS):
+        i = np.arange(first, min(first + _BLOCK_TERMS, n1), dtype=np.float64)
+        steps = -np.log((n1 - i) / (n - i))
+        steps[0] += total
+        sums = np.cumsum(steps)
+        some = slice(*np.searchsorted(places, [first + 1, first + len(i) + 1]).tolist())
+        found[some] = sums[places[some] - first - 1]
+        total = float(sums[-1])
+    total = 0.0
+    for last in range(n, n1, -_BLOCK_TERMS):
+        # r(x - 1) = r(x) (x - n1) / x, from r(n) = 1
+        x = np.arange(last, max(last - _BLOCK_TERMS, n1), -1, dtype=np.float64)
+        steps = -np.log((x - n1) / x)
+        steps[0] += total
+        sums = np.cumsum(steps)
+        some = slice(*np.searchsorted(places, [last - len(x), last]).tolist())
+        found[some] = sums[last - 1 - places[some]]
+        total = float(sums[-1])
+    return found
 
 
 def log_pvalue(

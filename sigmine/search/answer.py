@@ -115,12 +115,15 @@ def _itemsets(
     on_path = np.repeat(np.tile([True, False], len(lengths)), lengths.reshape(-1))
     paths, path_ends = items[on_path], np.cumsum(lengths[:, 0])
     closures, closure_ends = items, np.cumsum(lengths.sum(axis=1))
-    if settings.max_length is not None:  # the kernel did not look for what else holds
-        data, table = prepared.data, prepared.table
-        columns = np.ascontiguousarray(data.columns.reshape(table.n_words, -1).T)
-        closures, closure_ends = close_paths(columns, data.root_cand, paths, path_ends)
     # One item stands for the columns that were merged in a generator, all of them in a closure.
-    first = np.array([items[0] for items in prepared.items], dtype=np.int64)
+    members = prepared.items
+    first = members.flat[members.ends - members.lengths]
+    if settings.max_length is not None and len(
+        paths
+    ):  # the kernel did not look for what else holds
+        closures, closure_ends = close_paths(
+            prepared.table.columns, prepared.data.root_cand, first, paths, path_ends
+        )
     generators = sorted_within(first[paths], path_ends)
-    closures, closure_ends = spread(closures, closure_ends, prepared.items)
+    closures, closure_ends = spread(closures, closure_ends, members)
     return (generators, path_ends), (sorted_within(closures, closure_ends), closure_ends)

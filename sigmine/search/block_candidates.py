@@ -7,11 +7,14 @@ have enough rows.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
 from .._jit import Int, njit_leaf, njit_part
 from .._words import count_shared
+from ..association.lines import BUCKET, N_FAR, SHIFT, SIZE, find_far
 from ..association.scores import (
     DOWN,
     DOWN_BOUND,
@@ -35,6 +38,7 @@ from .layout import (
     CANDIDATE,
     ENUMERATE,
     EVIDENCE,
+    FINE,
     FLAG,
     ITEM,
     KEEP,
@@ -44,6 +48,7 @@ from .layout import (
     PEAK,
     PRUNE,
     PURPOSE,
+    STRATUM,
     TEST_DEFICIT,
     TEST_EXCESS,
     TEST_KIND,
@@ -77,12 +82,15 @@ def add_ceilings(
     limits: NDArray[np.uint64],
     ends: NDArray[np.bool_],
     ceilings: NDArray[np.int64],
+    far: NDArray[np.float64],
+    fine: Int,
     carriers: NDArray[np.int64],
     units: NDArray[np.int64],
 ) -> None:
     """Add up the ceilings of the rows that `n` columns of a block share with a row set.
 
-    Stratum by stratum: a loop that counts, which vectorises, and one that looks up.
+    Stratum by stratum: a loop that counts, which vectorises, and one that looks up (of many
+    carriers of a large stratum, the ceiling of their bucket).
     """
     for i in range(n):
         units[U(i)] = 0
@@ -99,6 +107,12 @@ def add_ceilings(
         fresh = ends[s]
         if fresh:
             line = segments[begin + s, LINE] // N_COLUMNS
+            place = N_FAR * segments[begin + s, STRATUM]
+            if far[U(place + SIZE)] > fine:
+                shift = np.int64(far[U(place + BUCKET)]) - line
+                for i in range(n):
+                    if carriers[U(i)] > fine:
+                        carriers[U(i)] = shift + ((carriers[U(i)] - fine - 1) >> SHIFT)
             for i in range(n):
                 units[U(i)] += ceilings[U(line + carriers[U(i)])]
 
@@ -114,9 +128,15 @@ def find_lines(
     segments: NDArray[np.int64],
     limits: NDArray[np.uint64],
     ends: NDArray[np.bool_],
+    state: NDArray[np.int64],
+    far: NDArray[np.float64],
+    parts: NDArray[np.float64],
+    corners: NDArray[np.float64],
     lines: NDArray[np.int64],
 ) -> Int:
     """Find the places in the tables of a row set, a stratum each; return how many.
+
+    Lines that are missing there are worked out. They are spare lines: good until the next call.
 
     `limits` holds the rows by segment, `ends` which segment is the last of its stratum. With a
     stride the rows of one column are taken of them.
@@ -130,6 +150,11 @@ def find_lines(
         x += np.int64(popcount(word))
         if ends[s]:
             lines[n] = segments[begin + s, LINE] + N_COLUMNS * x
+            if x > state[FINE]:
+                lines[n] = find_far(
+                    x, segments[begin + s, STRATUM], n, state[FINE], state[TEST_KIND], far, parts,
+                    corners,
+                )  # fmt: skip
             n += 1
             x = np.int64(0)
     return n
@@ -180,6 +205,9 @@ def flag_of(
     parts: NDArray[np.float64],
 ) -> Int:
     """Return `CANDIDATE` if the p-value of a row set may be significant, else 0."""
+    peak = by_ones[min(ones, by_ones.shape[0] - 1), PEAK]
+    if ones >= by_ones.shape[0]:
+        peak = 0.5 * math.log1p(3.0 * ones)  # as in `prepare`
     return np.int64(
         may_be_small(
             float(cases),
@@ -189,7 +217,7 @@ def flag_of(
             total_of(n, lines, parts, np.int64(VARIANCE)),
             total_of(n, lines, parts, np.int64(UP)),
             total_of(n, lines, parts, np.int64(DOWN)),
-            by_ones[ones, PEAK],
+            peak,
             keep,
             state[TEST_KIND],
             state[TEST_SIDE],
@@ -213,6 +241,8 @@ def _find_open(
     limits: NDArray[np.uint64],
     ends: NDArray[np.bool_],
     ceilings: NDArray[np.int64],
+    far: NDArray[np.float64],
+    fine: Int,
     chosen: NDArray[np.int64],
     shared_ones: NDArray[np.int64],
     units: NDArray[np.int64],
@@ -230,8 +260,9 @@ def _find_open(
     if needed == 0 or n_open <= _FEW or 8 * n_open <= n:
         return n_open
     add_ceilings(
-        parent, base, stride, n, begin, end, segments, limits, ends, ceilings, chosen, units
-    )
+        parent, base, stride, n, begin, end, segments, limits, ends, ceilings, far, fine, chosen,
+        units,
+    )  # fmt: skip
     n_open = np.int64(0)
     for j in range(n):
         chosen[U(n_open)] = j
@@ -261,6 +292,7 @@ def extend_block(
     parts: NDArray[np.float64],
     corners: NDArray[np.float64],
     ceilings: NDArray[np.int64],
+    far: NDArray[np.float64],
     cand: NDArray[np.int64],
     score: NDArray[np.float64],
     arena: NDArray[np.uint64],
@@ -290,7 +322,7 @@ def extend_block(
         needed = np.int64(0)
     n_open = _find_open(
         parent, base, stride, me, begin, end, state[LEAST], needed, segments, limits, ends,
-        ceilings, chosen, shared_ones, units,
+        ceilings, far, state[FINE], chosen, shared_ones, units,
     )  # fmt: skip
     for k in range(n_open):
         j = chosen[U(k)]
@@ -304,7 +336,10 @@ def extend_block(
         evidence, bound = UNKNOWN, UNKNOWN
         flag = np.int64(CANDIDATE if marks[KEEP] <= 0.0 else 0)
         if state[PURPOSE] != ENUMERATE:
-            n = find_lines(parent, base, stride, j, begin, end, segments, limits, ends, lines)
+            n = find_lines(
+                parent, base, stride, j, begin, end, segments, limits, ends, state, far, parts,
+                corners, lines,
+            )  # fmt: skip
             up = total_of(n, lines, parts, np.int64(UP_BOUND))
             down = total_of(n, lines, parts, np.int64(DOWN_BOUND))
             if ceiling_of_sums(up, down, kind, side, excess, deficit) < prune:

@@ -145,6 +145,8 @@ def _note(
     marks: NDArray[np.float64],
     by_ones: NDArray[np.float64],
     parts: NDArray[np.float64],
+    corners: NDArray[np.float64],
+    far: NDArray[np.float64],
     levels: NDArray[np.int64],
     arena: NDArray[np.uint64],
     segments: NDArray[np.int64],
@@ -167,7 +169,7 @@ def _note(
         if depth == 0:
             n = find_lines(
                 rows, np.int64(0), np.int64(0), np.int64(0), begin, segment_end, segments, limits,
-                ends, lines,
+                ends, state, far, parts, corners, lines,
             )  # fmt: skip
             flag = flag_of(a, ones, n, lines, marks[KEEP], state, by_ones, parts)
         if key & state[SAMPLE_MASK] == 0:
@@ -288,7 +290,7 @@ def _visit(
     Until it is known that there is room for everything, nothing is counted: the kernel may return
     and visit again.
     """
-    columns, root_cand, root_score, by_ones, parts, corners, ceilings, rungs, guide = data
+    columns, root_cand, root_score, by_ones, parts, corners, ceilings, far, rungs, guide = data
     state, marks, counts, levels, cand, score, cells_lo, cells_hi, covers_lo, covers_hi = tally
     (
         arena, segments, masks, strata, pairs, closed, lines, chosen, shared_ones, units, rows,
@@ -314,8 +316,9 @@ def _visit(
     )
     if evidence < prune and parent_score[at, BOUND] == UNKNOWN:
         n = find_lines(
-            parent, base, np.int64(0), me, begin, segment_end, segments, limits, ends, lines
-        )
+            parent, base, np.int64(0), me, begin, segment_end, segments, limits, ends, state, far,
+            parts, corners, lines,
+        )  # fmt: skip
         parent_score[at, BOUND] = bound_of_lines(n, lines, prune, state, parts, corners, scratch)
         if parent_score[at, BOUND] < prune:
             return DONE
@@ -330,7 +333,7 @@ def _visit(
         top, closed_end = extend_block(
             parent, base, stride, parent_cand, parent_score, start, me, top, ones, n_words,
             cases_at, begin, segment_end, closed_end, state, marks, by_ones, parts, corners,
-            ceilings, cand, score, arena, segments, closed, lines, chosen, shared_ones, units,
+            ceilings, far, cand, score, arena, segments, closed, lines, chosen, shared_ones, units,
             rows, limits, ends, scratch,
         )  # fmt: skip
     n_chosen = top - first_child
@@ -368,8 +371,8 @@ def _visit(
     if testable:
         _note(
             depth, evidence, ones, parent_cand[at, FLAG], n_words, cases_at, begin, segment_end,
-            key, state, marks, by_ones, parts, levels, arena, segments, closed, lines, rows,
-            limits, ends, found_evidence, found, items,
+            key, state, marks, by_ones, parts, corners, far, levels, arena, segments, closed, lines,
+            rows, limits, ends, found_evidence, found, items,
         )  # fmt: skip
         if state[PURPOSE] != ENUMERATE:
             count_hypothesis(evidence, state, marks, rungs, guide, counts, by_ones, values)
@@ -392,6 +395,7 @@ def search_subtrees(
     parts: NDArray[np.float64],
     corners: NDArray[np.float64],
     ceilings: NDArray[np.int64],
+    far: NDArray[np.float64],
     rungs: NDArray[np.float64],
     guide: NDArray[np.int64],
     stop: NDArray[np.int64],
@@ -435,7 +439,7 @@ def search_subtrees(
         `DONE` (also when told to stop), `STACK_SHORT`, `ARENA_SHORT` or `BUFFER_FULL`.
     """
     # Calls of more than thirty arguments cannot be merged by numba.
-    data = (columns, root_cand, root_score, by_ones, parts, corners, ceilings, rungs, guide)
+    data = (columns, root_cand, root_score, by_ones, parts, corners, ceilings, far, rungs, guide)
     tally = (state, marks, counts, levels, cand, score, cells_lo, cells_hi, covers_lo, covers_hi)
     stack = (
         arena, segments, masks, strata, pairs, closed, lines, chosen, shared_ones, units, rows,

@@ -16,6 +16,7 @@ __all__ = ["close_paths"]
 def close_paths(
     columns: NDArray[np.uint64],
     root_cand: NDArray[np.int64],
+    first: NDArray[np.int64],
     paths: NDArray[np.int64],
     ends: NDArray[np.int64],
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -25,10 +26,12 @@ def close_paths(
 
     Parameters
     ----------
-    columns : ndarray of uint64, shape (n_columns, n_words)
-        By falling support.
+    columns : ndarray of uint64, shape (n_items, n_words)
+        As in `BitTable`.
     root_cand : ndarray of int64, shape (n_columns, 3)
-        As in `SearchData`.
+        As in `SearchData`: distinct columns, by falling support.
+    first : ndarray of int64, shape (n_columns,)
+        An item that has the rows of each.
     paths : ndarray of int64, shape (total length,)
         Columns of one generator of every pattern, one behind the other.
     ends : ndarray of int64, shape (n_patterns,)
@@ -39,7 +42,7 @@ def close_paths(
     closures : ndarray of int64, shape (total length,)
     closure_ends : ndarray of int64, shape (n_patterns,)
     """
-    n_columns, n_words = columns.shape
+    n_columns, n_words = first.shape[0], columns.shape[1]
     rows = np.empty((1, n_words), dtype=np.uint64)
     closures = np.empty(max(16, 4 * paths.shape[0]), dtype=np.int64)
     closure_ends = np.empty(ends.shape[0], dtype=np.int64)
@@ -48,9 +51,9 @@ def close_paths(
     for i in range(ends.shape[0]):
         total = 0
         for w in range(n_words):
-            word = columns[paths[begin], w]
+            word = columns[first[paths[begin]], w]
             for p in range(begin + 1, ends[i]):
-                word &= columns[paths[p], w]
+                word &= columns[first[paths[p]], w]
             rows[0, w] = word
             total += popcount(word)
         begin = ends[i]
@@ -62,7 +65,7 @@ def close_paths(
         for j in range(n_columns):
             if root_cand[j, ONES] < total:  # supports fall: nothing behind can cover the rows
                 break
-            if is_subset(rows, 0, columns, j):
+            if is_subset(rows, 0, columns, first[j]):
                 closures[top] = j
                 top += 1
         closure_ends[i] = top

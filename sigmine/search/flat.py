@@ -76,11 +76,10 @@ def sorted_within(flat: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[n
 
 
 def spread(
-    flat: NDArray[np.int64], ends: NDArray[np.int64], members: list[NDArray[np.int64]]
+    flat: NDArray[np.int64], ends: NDArray[np.int64], members: Itemsets
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Replace every entry by its members."""
-    sizes = np.array([len(m) for m in members], dtype=np.int64)
-    everything = np.concatenate([np.empty(0, dtype=np.int64), *members])
+    sizes, everything = members.lengths, members.flat
     if len(everything) == len(members):  # one member each
         return everything[flat], ends
     starts = np.cumsum(sizes) - sizes

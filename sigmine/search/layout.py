@@ -34,9 +34,9 @@ LEVEL, ALIVE, GRID, HIGHEST_BUCKET = range(11, 15)
 N_VALUES, N_RECORDS, N_ITEMS, VISITED, PURPOSE = range(15, 20)
 TEST_KIND, TEST_SIDE, TEST_EXCESS, TEST_DEFICIT = range(20, 24)
 # Strata of the frames of at most 128 rows, and whether no row set there exhausts a class of one;
-# the words that the arena lacks; a constant zero.
-N_STRATA, PLAIN, NEEDED, ZERO = range(24, 28)
-N_STATE = 28
+# the words that the arena lacks; a constant zero; the most carriers that have a line in the tables.
+N_STRATA, PLAIN, NEEDED, ZERO, FINE = range(24, 29)
+N_STATE = 29
 # Entries of `marks`, all evidence but SCALE and UNIT: of the lowest live bucket; from which on the
 # value of a hypothesis is kept; below which a subtree is pruned; from which on a p-value may be
 # significant; below which values are kept; cells of the guide per unit; the largest of all; units
@@ -80,9 +80,10 @@ class SearchData(NamedTuple):
         workers write the same).
     by_ones : ndarray of float64, shape (n_rows + 1, 2)
         For a row set with that many rows: a bound of its evidence (non-decreasing), and of
-        -log of the largest probability of its number of cases.
+        -log of the largest probability of its number of cases. Of large data its first lines.
     parts, corners : ndarray of float64
     ceilings : ndarray of int64
+    far : ndarray of float64
         As in `EvidenceTables`.
     """
 
@@ -93,6 +94,7 @@ class SearchData(NamedTuple):
     parts: NDArray[np.float64]
     corners: NDArray[np.float64]
     ceilings: NDArray[np.int64]
+    far: NDArray[np.float64]
 
 
 class Ladder(NamedTuple):
@@ -134,7 +136,7 @@ class Tally(NamedTuple):
 
     Attributes
     ----------
-    state : ndarray of int64, shape (28,)
+    state : ndarray of int64, shape (29,)
     marks : ndarray of float64, shape (8,)
     counts : ndarray of int64, shape (n_buckets, 2)
         Hypotheses counted, exact for every bucket from the lowest alive; and how many of them the

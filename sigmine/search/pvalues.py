@@ -16,7 +16,7 @@ __all__ = ["log_pvalue_bound", "log_pvalues"]
 
 _DEDUPLICATE_FROM = 2048
 _TOLERANCE = 1e-9
-_TABLE_CELLS = 2**20
+_TABLE_CELLS, _BLOCK_CELLS = 2**20, 2**16
 
 
 def log_pvalues(
@@ -140,35 +140,42 @@ def _log_tails_of_stratum(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return log P(A >= a) and log P(A <= a) of one hypergeometric variable each.
 
-    By a table of the values of x that occur; where that would be large, the probability of a
-    itself, which is no larger, is returned for both.
+    By a table of the values of x that occur, some of them at a time; where it would be large, the
+    probability of a itself, which is no larger, is returned for both.
     """
-    log_factorial = gammaln(np.arange(n + 1) + 1.0)
-
-    def log_probability(x: NDArray[np.int64], a: NDArray[np.int64]) -> NDArray[np.float64]:
-        possible = (a >= np.maximum(0, x - (n - n1))) & (a <= np.minimum(x, n1))
-        a = np.where(possible, a, np.maximum(0, x - (n - n1)))
-        b = x - a
-        log_p = (
-            log_factorial[x]
-            - log_factorial[a]
-            - log_factorial[b]
-            + log_factorial[n - x]
-            - log_factorial[n1 - a]
-            - log_factorial[n - n1 - b]
-            + log_factorial[n1]
-            + log_factorial[n - n1]
-            - log_factorial[n]
-        )
-        return np.where(possible, log_p, -np.inf)
-
     values, row = np.unique(x, return_inverse=True)
-    width = int(a.max(initial=0)) + 1
     if len(values) * (n1 + 1) > _TABLE_CELLS:
-        log_p = log_probability(x, a)
+        log_p = _log_probability(x, a, n, n1)
         return log_p, log_p
-    everything = np.exp(log_probability(values[:, None], np.arange(n1 + 1)[None, :]))
-    with np.errstate(divide="ignore"):
-        below = np.log(np.cumsum(everything, axis=1)[:, :width])
-        above = np.log(np.cumsum(everything[:, ::-1], axis=1)[:, ::-1][:, :width])
-    return np.minimum(above[row, a], 0.0), np.minimum(below[row, a], 0.0)
+    upper, lower = np.empty((2, len(x)), dtype=np.float64)
+    step = max(1, _BLOCK_CELLS // (n1 + 1))
+    for first in range(0, len(values), step):
+        some = np.flatnonzero((row >= first) & (row < first + step))
+        place = (row[some] - first, a[some])
+        outcomes = np.arange(n1 + 1)[None, :]
+        all_ = np.exp(_log_probability(values[first : first + step, None], outcomes, n, n1))
+        with np.errstate(divide="ignore"):
+            lower[some] = np.log(np.cumsum(all_, axis=1)[place])
+            upper[some] = np.log(np.cumsum(all_[:, ::-1], axis=1)[:, ::-1][place])
+    return np.minimum(upper, 0.0), np.minimum(lower, 0.0)
+
+
+def _log_probability(
+    x: NDArray[np.int64], a: NDArray[np.int64], n: int, n1: int
+) -> NDArray[np.float64]:
+    """Return the log-probability of a cases among x carriers."""
+    possible = (a >= np.maximum(0, x - (n - n1))) & (a <= np.minimum(x, n1))
+    a = np.where(possible, a, np.maximum(0, x - (n - n1)))
+    b = x - a
+    log_p = (
+        gammaln(x + 1.0)
+        - gammaln(a + 1.0)
+        - gammaln(b + 1.0)
+        + gammaln(n - x + 1.0)
+        - gammaln(n1 - a + 1.0)
+        - gammaln(n - n1 - b + 1.0)
+        + gammaln(n1 + 1.0)
+        + gammaln(n - n1 + 1.0)
+        - gammaln(n + 1.0)
+    )
+    return np.asarray(np.where(possible, log_p, -np.inf))

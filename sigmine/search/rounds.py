@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from ..parallel import Control, Failures, Pool, is_called_off, run_threads
 from ..settings import SearchSettings
+from .flat import Itemsets
 from .layout import BOUND, COUNTS, LEVEL, PUBLISHED, UNKNOWN, VISITED, Ladder, Shared
 from .prepare import Prepared
 from .schedule import Batch, Schedule
@@ -212,7 +213,8 @@ def pack(frame: Frame) -> tuple[str, NDArray[np.uint8]]:
     table = prepared.table
     # Columns are in `data` already; who has which number is of no interest there.
     slim = prepared._replace(
-        items=[], table=table._replace(columns=table.columns[:0], row_order=table.row_order[:0])
+        items=Itemsets(prepared.items.flat[:0], prepared.items.ends[:0]),
+        table=table._replace(columns=table.columns[:0], row_order=table.row_order[:0]),
     )
     data = pickle.dumps(frame._replace(prepared=slim), protocol=pickle.HIGHEST_PROTOCOL)
     return hashlib.sha256(data).hexdigest(), np.frombuffer(data, dtype=np.uint8)

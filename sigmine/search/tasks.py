@@ -92,7 +92,7 @@ def predict_least(prepared: Prepared, settings: SearchSettings) -> int:
 
     def suffices(rows: int) -> bool:
         number = _subtree_sizes(ones, prepared.table.n_rows, rows)[1]
-        return math.log(max(number, 1.0)) + float(log_p[rows]) <= log_alpha
+        return math.log(max(number, 1.0)) + float(log_p[min(rows, len(log_p) - 1)]) <= log_alpha
 
     most = 1  # it is a small number as a rule: look there first
     while most < prepared.table.n_rows and not suffices(most):

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ..association.evidence import own_tables
 from ..association.scores import N_COLUMNS
 from ..settings import SearchSettings
 from .block_kernel import search_subtrees
@@ -27,6 +28,7 @@ from .layout import (
     DONE,
     END,
     ENUMERATE,
+    FINE,
     FRESH,
     GRID,
     HASH,
@@ -237,6 +239,8 @@ class Worker:
         self.sample_size = sample_size
         self.tally = _new_tally(prepared, settings, ladder, goal)
         self.stack = _new_stack(prepared)
+        parts, corners = own_tables(prepared.tables)
+        self.data = prepared.data._replace(parts=parts, corners=corners)
         n_strata = 0 if goal.purpose == ENUMERATE else prepared.table.n_strata
         self.buffer = _new_buffer(n_strata)
         self._values: list[NDArray[np.float64]] = [np.empty(0)]
@@ -285,7 +289,7 @@ class Worker:
         levels[0, AT] = task.first
         while True:
             reason = kernel(
-                *self.prepared.data, *self.ladder, *self.shared, *self.tally, *self.stack,
+                *self.data, *self.ladder, *self.shared, *self.tally, *self.stack,
                 *self.buffer,
             )  # fmt: skip
             if reason == DONE:
@@ -293,19 +297,21 @@ class Worker:
             if reason == BUFFER_FULL:
                 self._empty_or_lengthen()
             elif reason == ARENA_SHORT:
-                self._lengthen(("arena",), int(state[NEEDED]))
+                # What lies behind is of frames that are done.
+                used = int(levels[state[DEPTH], ARENA_END])
+                self._lengthen(("arena",), int(state[NEEDED]), used)
             else:
                 self._lengthen(_CANDIDATES, 0)
                 self._lengthen(("segments", "masks"), 0)
                 self._lengthen(("levels",), 0)
 
-    def _lengthen(self, names: tuple[str, ...], least: int) -> None:
-        """Double the length of some arrays of the stack, or more."""
+    def _lengthen(self, names: tuple[str, ...], least: int, used: int | None = None) -> None:
+        """Double the length of some arrays of the stack, or more; keep what is used of them."""
         old = self.stack._asdict()
         for name in names:
             length = max(2 * len(old[name]), least)
             longer = np.empty((length, *old[name].shape[1:]), dtype=old[name].dtype)
-            longer[: len(old[name])] = old[name]
+            longer[: len(old[name][:used])] = old[name][:used]
             old[name] = longer
         self.stack = Stack(**old)
 
@@ -409,6 +415,7 @@ def _new_tally(prepared: Prepared, settings: SearchSettings, ladder: Ladder, goa
     state[LEAST], state[MAX_LENGTH] = settings.min_support, settings.max_length or 0
     state[SAMPLE_MASK] = goal.sample_mask
     state[TEST_KIND : TEST_KIND + 4] = prepared.tables.choice
+    state[FINE] = prepared.tables.fine
     marks = np.zeros(N_MARKS, dtype=np.float64)
     marks[UNIT] = prepared.tables.unit
     marks[WINDOW], marks[SCALE], marks[MOST] = goal.window, scale_of(ladder), -np.inf

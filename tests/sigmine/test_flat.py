@@ -109,15 +109,14 @@ def test_reordered(itemsets, random):
 
 @given(lists(largest=9), st.lists(st.lists(item, min_size=1, max_size=4), min_size=10, max_size=10))
 def test_spread(itemsets, members):
-    arrays = [np.array(m, dtype=np.int64) for m in members]
-    flat, ends = spread(*flat_of(itemsets), arrays)
+    flat, ends = spread(*flat_of(itemsets), Itemsets(*flat_of(members)))
     assert as_lists(flat, ends) == [
         [x for i in itemset for x in members[i]] for itemset in itemsets
     ]
 
 
 def test_spread_to_one_member_each():
-    flat, ends = spread(*flat_of([[2, 0], [1]]), [np.array([i]) for i in (7, 2**33, 5)])
+    flat, ends = spread(*flat_of([[2, 0], [1]]), Itemsets(*flat_of([[7], [2**33], [5]])))
     assert as_lists(flat, ends) == [[5, 7], [2**33]]
 
 
@@ -130,7 +129,7 @@ def test_no_itemsets():
     assert lexicographic_order(flat, ends).tolist() == []
     nothing = np.empty(0, dtype=np.int64)
     assert [a.tolist() for a in reordered(flat, ends, nothing)] == [[], []]
-    for members in ([], [np.array([3, 4])]):
+    for members in (Itemsets(flat, ends), Itemsets(*flat_of([[3, 4]]))):
         assert [a.tolist() for a in spread(flat, ends, members)] == [[], []]
     # None of those that are there.
     assert [a.tolist() for a in reordered(*flat_of([[1, 2], [3]]), nothing)] == [[], []]
@@ -138,7 +137,7 @@ def test_no_itemsets():
 
 def test_types_stay():
     flat, ends = flat_of([[3, 1], [2]])
-    members = [np.array([i, i + 10]) for i in range(4)]
+    members = Itemsets(*flat_of([[i, i + 10] for i in range(4)]))
     for part in (
         sorted_within(flat, ends),
         lexicographic_order(flat, ends),
