@@ -25,8 +25,13 @@ _WORD_BYTES = 8
 _ROW_BYTES = 24  # order of the rows, their strata, and what sorts them
 _NAME_BYTES = 80  # a short text, and its place in a tuple
 _ENTRY_BYTES = 9  # of a sparse matrix: a 64-bit index, or a 32-bit one twice, and a byte
-_COUNT_BYTES = 16  # as they are counted, and in the order in which they are used
-_TABLE_BYTES = 168  # of the tables of the test, a row and a stratum: 72 stay, the rest makes them
+_ITEM_BYTES = 136  # number, ones, evidence and order of an item, and what sorts them
+_COUNT_BYTES, _COUNTED_ITEMS = 16, 1024  # counts of so many items in every stratum, at a time
+_LINE_BYTES = 240  # of the tables of the test: 72 or 136 stay, the rest makes them
+_OWN_BYTES = 128  # of a line that every worker has for itself
+# Lines of the tables at most, and those that workers have: so many, and so many a stratum.
+_MOST_LINES, _OWN_LINES, _STRATUM_LINES = 2**16, 2**13, 130
+_FAR_BYTES = 3  # of rows beyond the tables
 _WORKER_BYTES = 2**24  # buffers that a worker has at any size of the data
 _NO_LIMIT = 2**60  # control groups write a number about as large for "no limit"
 # Below this nobody needs to be asked: looking costs more than a small search.
@@ -53,7 +58,7 @@ class MemoryEstimate:
     search_copy : int
         The items in the order and the layout of the search.
     counts : int
-        Ones of every item in every stratum.
+        Ones, evidence and order of the items.
     workers : int
         What the workers need of their own, all together.
     tables : int
@@ -131,7 +136,8 @@ def estimate_memory(
     -----
     With w = ceil(n_rows / 64) words a column, packed data are 8 w n_items bytes. The search makes
     one copy, and a worker is given room for one more: the columns of a node shrink to the rows of
-    its carriers.
+    its carriers. The tables of the test grow with the rows up to some ten thousand, and hardly
+    beyond.
 
     This is no bound. What is found comes on top, and nobody knows before how much that is: every
     testable hypothesis has a count in every stratum, so that thousands of them in a thousand
@@ -144,6 +150,9 @@ def estimate_memory(
     (12500000, False)
     """
     columns = _WORD_BYTES * -(-n_rows // 64) * n_items
+    lines = n_rows + n_strata
+    own = _OWN_BYTES * min(lines, _OWN_LINES + _STRATUM_LINES * n_strata)
+    counted = _COUNT_BYTES * n_strata * min(n_items, _COUNTED_ITEMS)
     return MemoryEstimate(
         n_rows=n_rows,
         n_items=n_items,
@@ -154,9 +163,10 @@ def estimate_memory(
         names=0 if packed else _NAME_BYTES * n_items,
         source=(n_rows * n_items if dense else 0) + _ENTRY_BYTES * (nnz or 0),
         search_copy=columns,
-        counts=_COUNT_BYTES * n_items * n_strata,
-        workers=n_jobs * (columns + _WORKER_BYTES),
-        tables=_TABLE_BYTES * (n_rows + n_strata),
+        counts=_ITEM_BYTES * n_items + counted,
+        workers=n_jobs * (columns + _WORKER_BYTES + own),
+        tables=_LINE_BYTES * min(lines, _MOST_LINES + _STRATUM_LINES * n_strata)
+        + _FAR_BYTES * n_rows,
     )
 
 
@@ -224,7 +234,7 @@ _PART_NAMES = {
     "names": "names of the items",
     "source": "the items before they are packed",
     "search_copy": "a copy in the order of the search",
-    "counts": "counts of the items by stratum",
+    "counts": "counts and order of the items",
     "workers": "room of the workers",
     "tables": "tables of the test",
 }
@@ -238,7 +248,8 @@ def _advice(estimate: MemoryEstimate, available: int) -> str:
         needed = _size(one_job.total + (n_jobs - 1) * one_job.workers)
         return f"With n_jobs={n_jobs} it needs {needed}, which fits."
     # Everything but rows, tables and buffers grows with the items.
-    fixed = estimate.rows + estimate.tables + _WORKER_BYTES
+    one_item = estimate_memory(estimate.n_rows, 1, estimate.n_strata)
+    fixed = estimate.rows + one_item.search - one_item.search_copy
     room = int(estimate.n_items * max(0, available - fixed) / max(1, one_job.total - fixed))
     if room < 2:
         return f"Even a single item needs {_size(fixed)}: use a machine with more memory."

@@ -20,14 +20,20 @@ GIB = 2**30
 def test_parts_of_the_estimate():
     estimate = estimate_memory(130, 10, 3, n_jobs=2)
     assert estimate.columns == estimate.search_copy == 3 * 8 * 10
-    assert estimate.tables == memory._TABLE_BYTES * 133
-    assert estimate.counts == 16 * 10 * 3
-    assert estimate.workers == 2 * (estimate.columns + 2**24)
+    assert estimate.tables == memory._LINE_BYTES * 133 + memory._FAR_BYTES * 130
+    assert estimate.counts == memory._ITEM_BYTES * 10 + 16 * 10 * 3
+    assert estimate.workers == 2 * (estimate.columns + 2**24 + memory._OWN_BYTES * 133)
     assert estimate.source == 0
     parts = estimate.to_dict()
     total = parts.pop("total")
     assert sum(parts.values()) == total
     assert set(parts) == set(memory._PART_NAMES)
+
+
+def test_tables_hardly_grow_where_there_are_many_rows():
+    few, many, most = (estimate_memory(n, 10, 4) for n in (10**4, 10**6, 10**7))
+    assert many.tables < 10 * few.tables
+    assert most.tables - many.tables == memory._FAR_BYTES * 9 * 10**6
 
 
 def test_what_is_packed_from_is_gone_before_the_search():

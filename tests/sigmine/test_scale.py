@@ -92,6 +92,14 @@ def test_a_million_rows(density, n_strata):
     counts = count_strata(table.columns, table.segments, table.masks, table.n_strata)
     expected = [np.bincount(strata[column], minlength=n_strata) for column in matrix[:, :5].T]
     np.testing.assert_array_equal(counts[:5], expected)
-    outcome = search_patterns(problem, SearchSettings(max_length=1))
+    tracemalloc.start()
+    try:
+        outcome = search_patterns(problem, SearchSettings(max_length=1))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < estimate_memory(MILLION, 100, n_strata, packed=True).total
+    if n_strata == 1:  # a copy of the columns, and buffers that are there at any size
+        assert peak < table.columns.nbytes + 2**24
     assert outcome.n_testable == 100
     assert not math.isnan(outcome.corrected_threshold)
