@@ -297,9 +297,11 @@ class Worker:
             if reason == BUFFER_FULL:
                 self._empty_or_lengthen()
             elif reason == ARENA_SHORT:
-                # What lies behind is of frames that are done.
-                used = int(levels[state[DEPTH], ARENA_END])
-                self._lengthen(("arena",), int(state[NEEDED]), used)
+                # What lies behind the end is of frames that are done. Room for all columns at once:
+                # what is never written takes no memory, while arrays outgrown leave holes.
+                used = int(self.stack.levels[state[DEPTH], ARENA_END])
+                least = max(int(state[NEEDED]), len(self.stack.arena) + len(self.data.columns))
+                self._lengthen(("arena",), least, used)
             else:
                 self._lengthen(_CANDIDATES, 0)
                 self._lengthen(("segments", "masks"), 0)
