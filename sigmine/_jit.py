@@ -5,10 +5,11 @@ threads), divide like numpy, and use no fast-math: ties, infinities and bit-for-
 on every platform matter here. ``NUMBA_DISABLE_JIT=1`` runs the same lines as plain Python.
 
 A kernel that Python calls (`njit`, `njit_entry`) is cached on disk, with all that it calls in it.
-The others (`njit_inner`, `njit_leaf`, `njit_inline`, `njit_part`) are compiled as parts of it only:
-no way in from Python, nothing on disk. That takes a quarter off the first compilation, and most of
-the second start, which then loads one kernel and not forty. ``SIGMINE_CALLABLE_KERNELS=1`` gives
-all of them a way in; the test suite sets it.
+A large one that kernels call (`njit_linked`, `njit_linked_leaf`) is compiled and cached apart, and
+called by its address. The others (`njit_inner`, `njit_leaf`, `njit_inline`, `njit_part`) are
+compiled as parts of these only: no way in from Python, nothing on disk. That takes a quarter off
+the first compilation, and most of the second start, which then loads a few kernels and not forty.
+``SIGMINE_CALLABLE_KERNELS=1`` gives all of them a way in; the test suite sets it.
 
 numba's cache is keyed by the text of the file that defines a kernel and does not notice an edit
 of another file that it calls. Installed files do not change, so the cache is on by default
@@ -19,12 +20,15 @@ named by a hash of all the sources.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import numba
 from llvmlite import binding
-from numba.core import event
+from numba import extending, types
+from numba.core import cgutils, event
+from numba.core.typing import templates
 
 from ._collector import PAUSE
 
@@ -33,12 +37,20 @@ __all__ = [
     "HAS_PEXT",
     "JIT_ENABLED",
     "Int",
+    "address_of",
+    "call_linked",
+    "compile_for",
+    "declare_linked",
     "njit",
     "njit_entry",
     "njit_inline",
     "njit_inner",
     "njit_leaf",
+    "njit_linked",
+    "njit_linked_leaf",
     "njit_part",
+    "types_of",
+    "watch_compiler",
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -48,6 +60,10 @@ Int = Any
 CACHE = os.environ.get("SIGMINE_NUMBA_CACHE", "1").strip().lower() not in {"0", "false", "no"}
 _numba: Any = numba  # its type hints know neither _nrt nor config
 _events: Any = event
+_types: Any = types
+_cgutils: Any = cgutils
+_extending: Any = extending
+_templates: Any = templates
 JIT_ENABLED = not _numba.config.DISABLE_JIT
 # Whether kernels may use the x86 instruction that gathers bits (BMI2): only if they are compiled
 # for this very processor. The results are the same without.
@@ -56,15 +72,17 @@ HAS_PEXT = (
     and bool(binding.get_host_cpu_features().get("bmi2", False))
     and "SIGMINE_NO_PEXT" not in os.environ
 )
+_linked_types: dict[Callable[..., Any], tuple[Any, ...]] = {}
 _SETTINGS: dict[str, Any] = {
     "nogil": True,
     "error_model": "numpy",
     "cache": CACHE,
     "no_cfunc_wrapper": True,
 }
+_LINKED: dict[str, Any] = {**_SETTINGS, "no_cpython_wrapper": True}
 _INNER: dict[str, Any] = {**_SETTINGS, "cache": False, "no_cpython_wrapper": True}
 if "SIGMINE_CALLABLE_KERNELS" in os.environ:
-    _INNER = _SETTINGS
+    _INNER = _LINKED = _SETTINGS
 
 
 class _PauseListener(event.Listener):
@@ -142,3 +160,103 @@ def njit_part(function: F) -> F:
     """
     compiled: F = _numba.njit(**_INNER, _nrt=False, inline="always")(function)
     return compiled
+
+
+def njit_linked(function: F) -> F:
+    """Compile a kernel that kernels call by its address: see `call_linked`.
+
+    It has a file in the cache, and may make arrays. It returns a whole number.
+    """
+    compiled: F = _numba.njit(**_LINKED, _nrt=True)(function)
+    return compiled
+
+
+def njit_linked_leaf(function: F) -> F:
+    """Compile a kernel like `njit_linked`, without reference counts: see `njit_leaf`."""
+    compiled: F = _numba.njit(**_LINKED, _nrt=False)(function)
+    return compiled
+
+
+def types_of(arguments: Sequence[Any]) -> tuple[Any, ...]:
+    """Return numba's types of what a kernel is called with."""
+    return tuple(_numba.typeof(argument) for argument in arguments)
+
+
+def declare_linked(kernel: Callable[..., Any], types: tuple[Any, ...]) -> None:
+    """Say with which types a linked kernel is compiled, before its callers are compiled.
+
+    Nobody else compares them: a call goes to an address.
+    """
+    dispatcher: Any = kernel
+    _linked_types[dispatcher.py_func] = types
+
+
+def compile_for(kernel: Callable[..., Any], types: tuple[Any, ...]) -> Any:
+    """Return a kernel compiled for some types; from the cache, if it is there."""
+    dispatcher: Any = kernel
+    dispatcher.compile(types)
+    return dispatcher.overloads[types]
+
+
+def address_of(kernel: Callable[..., Any], types: tuple[Any, ...]) -> int:
+    """Return the address of a linked kernel, compiled for some types."""
+    compiled = compile_for(kernel, types)
+    if compiled.signature.return_type != _types.int64:
+        raise TypeError(
+            f"{kernel.__name__} returns {compiled.signature.return_type}; a linked kernel has to "
+            "return int64, for nobody else looks: convert what it returns."
+        )
+    return int(compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name))
+
+
+@contextmanager
+def watch_compiler(kernel: Callable[..., Any], begins: Callable[[], None]) -> Iterator[None]:
+    """Call a function when numba begins to compile a kernel, because it is not in the cache."""
+
+    class Watch(event.Listener):
+        def on_start(self, event: Any) -> None:
+            if event.data.get("dispatcher") is kernel:
+                begins()
+
+        def on_end(self, event: Any) -> None:
+            pass
+
+    with _events.install_listener("numba:compile", Watch()):
+        yield
+
+
+def call_linked(address: int, kernel: Callable[..., Int], *arguments: Any) -> Int:
+    """Call a kernel that was compiled apart (plain-Python twin of the compiled version)."""
+    return kernel(*arguments)
+
+
+@_templates.infer_global(call_linked)
+class _TypeOfCall(_templates.AbstractTemplate):  # type: ignore[misc]
+    """The type of a call: a whole number, and the kernel's own types for what is handed over."""
+
+    key = call_linked
+
+    def generic(self, arguments: Any, keywords: Any) -> Any:
+        """Return the signature; None, so that numba refuses to compile, if types are different."""
+        given = tuple(_types.unliteral(argument) for argument in arguments)
+        if keywords or _linked_types.get(given[1].dispatcher.py_func, given[2:]) != given[2:]:
+            return None
+        return _types.int64(*given)
+
+
+def _lower_call(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+    """Call numba's own way: array by array in machine words, and an error is handed on."""
+    convention = context.call_conv
+    kinds = signature.args[2:]
+    kind = convention.get_function_type(_types.int64, kinds).as_pointer()
+    function = builder.inttoptr(arguments[0], kind)
+    status, result = convention.call_function(builder, function, _types.int64, kinds, arguments[2:])
+    with _cgutils.if_unlikely(builder, status.is_error):
+        convention.return_status_propagate(builder, status)
+    return result
+
+
+_register: Any = _extending.lower_builtin(
+    call_linked, _types.int64, _types.Dispatcher, _types.VarArg(_types.Any)
+)
+_register(_lower_call)

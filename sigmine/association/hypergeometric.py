@@ -30,6 +30,7 @@ References
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,7 +39,7 @@ from .._jit import njit_entry, njit_leaf
 from ._arrays import fitted_cell
 from .cmh import CASES, SIZE
 
-__all__ = ["find_tilts", "log_point", "log_tails", "no_likelier"]
+__all__ = ["convolution", "find_tilts", "log_point", "log_tails", "no_likelier"]
 
 Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
@@ -259,6 +260,13 @@ def _convolve(
         out[0, i] = log_totals
         out[1, i] = tail
         out[2, i] = work[JOINT, at]
+
+
+def convolution() -> tuple[Callable[..., None], tuple[Counts | Floats, ...]]:
+    """Return the kernel behind `log_tails`, and small arguments, for who compiles it in advance."""
+    counts, table = np.zeros(1, dtype=np.int64), np.zeros((1, 1), dtype=np.int64)
+    margins, numbers = np.zeros((4, 1)), np.zeros(1)
+    return _convolve, (counts, table, table, numbers, margins, table, margins, margins)
 
 
 def _range(support: Counts, margins: Floats) -> tuple[Counts, Counts]:

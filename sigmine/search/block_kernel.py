@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._jit import Int, njit_entry, njit_part
+from .._jit import Int, call_linked, njit_entry, njit_part
 from ..bitset import popcount
 from .block_candidates import bound_of_lines, choose_covers, extend_block, find_lines, flag_of
 from .counting import count_hypothesis, exchange
@@ -55,6 +55,7 @@ from .layout import (
     FLAG,
     FRESH,
     HASH,
+    IS_FIRST_AT,
     ITEM,
     KEEP,
     LAST_ROOT,
@@ -78,6 +79,7 @@ from .layout import (
     ROOT,
     SAMPLE_MASK,
     SAMPLED,
+    SEARCH_PAIR_AT,
     SEGMENT,
     SEGMENT_END,
     SHARE,
@@ -327,7 +329,10 @@ def _visit(
     limited, here = state[MAX_LENGTH] > 0, depth > 0 or state[SHARE] == 0
     testable = here and evidence >= marks[STORE] and state[PURPOSE] != SUMMIT
     if testable and limited:
-        testable = is_first_description(columns, root_cand, levels, depth, rows)
+        first = call_linked(
+            state[IS_FIRST_AT], is_first_description, columns, root_cand, levels, depth, rows
+        )
+        testable = first == 1
     first_child = top
     if not limited or depth + 1 < state[MAX_LENGTH]:
         top, closed_end = extend_block(
@@ -448,7 +453,8 @@ def search_subtrees(
     buffer = (values, found_evidence, found, items)
     while not stop[0]:
         if state[PAIR_FROM] >= 0:
-            code = search_pair(
+            code = call_linked(
+                state[SEARCH_PAIR_AT], search_pair,
                 stop, shared, state, marks, counts, columns, root_cand, by_ones, parts, corners,
                 ceilings, rungs, guide, levels, cand, score, cells_lo, cells_hi, covers_lo,
                 covers_hi, arena, strata, pairs, closed, lines, chosen, shared_ones, units, rows,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .._jit import Int, njit_inner
+from .._jit import Int, njit_inner, njit_linked
 from ..bitset import popcount
 from .layout import ONES, PATH
 
@@ -37,15 +37,15 @@ def _closure(
     return n_closure
 
 
-@njit_inner
+@njit_linked
 def is_first_description(
     columns: NDArray[np.uint64],
     root_cand: NDArray[np.int64],
     levels: NDArray[np.int64],
     depth: Int,
     rows: NDArray[np.uint64],
-) -> bool:
-    """Say whether the path is the first of the shortest itemsets with its rows.
+) -> Int:
+    """Say (1 or 0) whether the path is the first of the shortest itemsets with its rows.
 
     Sets are ordered by length, then lexicographically. Only items that cover the rows can take
     part, so the combinations of the closure are tried in that order until one has these rows. The
@@ -93,9 +93,9 @@ def is_first_description(
                 continue
             if ones == support:
                 if length < size:
-                    return False
+                    return 0
                 for i in range(size):
                     if closure[chosen[i]] != path[i]:
-                        return False
-                return True
-    return False
+                        return 0
+                return 1
+    return 0

@@ -36,7 +36,9 @@ TEST_KIND, TEST_SIDE, TEST_EXCESS, TEST_DEFICIT = range(20, 24)
 # Strata of the frames of at most 128 rows, and whether no row set there exhausts a class of one;
 # the words that the arena lacks; a constant zero; the most carriers that have a line in the tables.
 N_STRATA, PLAIN, NEEDED, ZERO, FINE = range(24, 29)
-N_STATE = 29
+# Addresses of the kernels that are compiled apart (`call_linked`).
+SEARCH_PAIR_AT, IS_FIRST_AT = range(29, 31)
+N_STATE = 31
 # Entries of `marks`, all evidence but SCALE and UNIT: of the lowest live bucket; from which on the
 # value of a hypothesis is kept; below which a subtree is pruned; from which on a p-value may be
 # significant; below which values are kept; cells of the guide per unit; the largest of all; units
@@ -136,7 +138,7 @@ class Tally(NamedTuple):
 
     Attributes
     ----------
-    state : ndarray of int64, shape (29,)
+    state : ndarray of int64, shape (31,)
     marks : ndarray of float64, shape (8,)
     counts : ndarray of int64, shape (n_buckets, 2)
         Hypotheses counted, exact for every bucket from the lowest alive; and how many of them the

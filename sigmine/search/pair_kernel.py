@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .._jit import Int, njit_inline, njit_leaf, njit_part
+from .._jit import Int, call_linked, njit_inline, njit_leaf, njit_linked_leaf, njit_part
 from ..bitset import popcount
 from .counting import count_hypothesis, exchange
 from .description import is_first_description
@@ -35,6 +35,7 @@ from .layout import (
     FLAG,
     FRESH,
     HASH,
+    IS_FIRST_AT,
     ITEM,
     KEY,
     LEAST,
@@ -181,7 +182,9 @@ def _admit(
             continue
         if limited:
             levels[depth, PATH] = item
-            if not is_first_description(columns, root_cand, levels, depth, rows):
+            if not call_linked(
+                state[IS_FIRST_AT], is_first_description, columns, root_cand, levels, depth, rows
+            ):
                 cand[U(j), U(FLAG)] = 0
                 continue
         count_hypothesis(evidence, state, marks, rungs, guide, counts, by_ones, values)
@@ -265,7 +268,7 @@ def _lacks_room(
     return DONE
 
 
-@njit_leaf
+@njit_linked_leaf
 def search_pair(
     stop: NDArray[np.int64],
     shared: NDArray[np.int64],

@@ -77,6 +77,7 @@ from .layout import (
     Stack,
     Tally,
 )
+from .linking import link
 from .prepare import Prepared, rank_strata
 from .testability import scale_of
 
@@ -245,6 +246,7 @@ class Worker:
         self.buffer = _new_buffer(n_strata)
         self._values: list[NDArray[np.float64]] = [np.empty(0)]
         self._n_values = self._n_sampled = 0
+        link(self._arguments(), self.tally.state, exact=settings.method == "exact")
         self._records: list[tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]] = []
 
     def run(self, tasks: Iterable[Task]) -> Part:
@@ -288,10 +290,7 @@ class Worker:
         state[[DEPTH, PAIR_FROM, FRESH]] = 0, -1, 0
         levels[0, AT] = task.first
         while True:
-            reason = kernel(
-                *self.data, *self.ladder, *self.shared, *self.tally, *self.stack,
-                *self.buffer,
-            )  # fmt: skip
+            reason = kernel(*self._arguments())
             if reason == DONE:
                 return
             if reason == BUFFER_FULL:
@@ -306,6 +305,11 @@ class Worker:
                 self._lengthen(_CANDIDATES, 0)
                 self._lengthen(("segments", "masks"), 0)
                 self._lengthen(("levels",), 0)
+
+    def _arguments(self) -> tuple[Any, ...]:
+        return (
+            *self.data, *self.ladder, *self.shared, *self.tally, *self.stack, *self.buffer,
+        )  # fmt: skip
 
     def _lengthen(self, names: tuple[str, ...], least: int, used: int | None = None) -> None:
         """Double the length of some arrays of the stack, or more; keep what is used of them."""
