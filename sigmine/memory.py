@@ -147,7 +147,7 @@ def estimate_memory(
     --------
     >>> estimate = estimate_memory(1_000_000, 100, 4)
     >>> estimate.columns, estimate.total < 2**27
-    (12500000, False)
+    (12500000, True)
     """
     columns = _WORD_BYTES * -(-n_rows // 64) * n_items
     lines = n_rows + n_strata

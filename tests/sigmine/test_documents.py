@@ -81,7 +81,16 @@ def test_every_template_and_stub_is_packaged(repository: Path):
 
 
 @pytest.mark.parametrize(
-    "place", ["pyproject.toml", "README.md", "CONTRIBUTING.md", "benchmarks/*.md", "docs/**/*.rst"]
+    "place",
+    [
+        "pyproject.toml",
+        "README.md",
+        "CONTRIBUTING.md",
+        "benchmarks/*.md",
+        "docs/*.rst",
+        "docs/studies/*.rst",
+        "docs/api/*.rst",
+    ],
 )
 def test_every_module_that_is_named_exists(repository: Path, place: str):
     # A function or a class may follow the module.
