@@ -61,6 +61,7 @@ __all__ = [
     "ranks",
     "select",
     "sparsity",
+    "tail_normalise",
     "tarone",
     "top_k",
     "westfall_young",
@@ -419,3 +420,62 @@ def _scaled(xp: Namespace, values: Array, how: str) -> Array:
             divisor = largest * math.sqrt(float(xp.sum((values / largest) ** 2)))
             divisor /= math.sqrt(n) if how == "standard" else 1.0
     return values / divisor if divisor > 0 else values * 0.0
+
+
+def tail_normalise(scores: Any, scopes: Mapping[str, Any] | None = None) -> Array:
+    """Divide each score by the sum of itself and all larger ones of its scope.
+
+    Parameters
+    ----------
+    scores : array_like of real numbers, shape (n,)
+        Finite and not negative. Of equal scores the one with the lower index counts as larger.
+    scopes : mapping of str to sequence of int, optional
+        As in `select`; None is one scope.
+
+    Returns
+    -------
+    array of float64, shape (n,)
+        In [0, 1], in the order of `scores`, and in the order of their ranks within a scope; the
+        largest score of a scope gets 1. A scope of zeros gets zeros.
+
+    Raises
+    ------
+    InputError
+        Scores that are negative or infinite, or scores or scopes as in `select`.
+    InputTypeError
+        Scores that are not real numbers, or scopes that are not indices.
+
+    Notes
+    -----
+    J. Lee, S. Park, S. Mo, S. Ahn, J. Shin, Layer-adaptive sparsity for the magnitude-based
+    pruning, ICLR 2021, equation 4, where the scores are squared weights. Under one threshold over
+    all scopes at least one score of every scope is kept, unless all of a scope are 0.
+
+    Examples
+    --------
+    >>> tail_normalise([1.0, 3.0, 5.0, 15.0], scopes={"a": [0, 1], "b": [2, 3]}).tolist()
+    [0.25, 1.0, 0.25, 1.0]
+    """
+    xp, values = as_scores(scores)
+    if bool(xp.any(xp.isinf(values))) or bool(xp.any(values < 0)):
+        raise InputError(
+            f"scores lie between {float(xp.min(values)):g} and {float(xp.max(values)):g}; shares "
+            "of a sum need finite scores that are not negative. Square them, or take their "
+            "absolute values."
+        )
+    values = xp.astype(values, xp.float64)
+    if scopes is None:
+        return _shares_of_tails(xp, values)
+    indices, inverse = _check_scopes(xp, values, scopes)
+    parts = [_shares_of_tails(xp, xp.take(values, where)) for where in indices.values()]
+    return xp.take(xp.concat(parts), inverse)
+
+
+def _shares_of_tails(xp: Namespace, values: Array) -> Array:
+    largest = float(xp.max(values)) if values.shape[0] else 0.0
+    if largest == 0.0:
+        return values * 0.0
+    best_first = _order(xp, values, True)
+    shares = xp.take(values, best_first) / largest  # scaled first: sums overflow
+    shares = shares / xp.cumulative_sum(shares)
+    return xp.take(shares, _inverse(xp, best_first))

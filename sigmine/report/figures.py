@@ -1,73 +1,40 @@
 """The figures of the HTML report: pure functions from numbers to SVG text.
 
-Drawn by hand because matplotlib takes a second to import and half a megabyte a figure. Colours
-come from the classes of the page's style sheet (so that dark mode and print work); attributes give
-the same colours where there is no style sheet. Everything that comes from data is escaped.
+Drawn by hand because matplotlib takes a second to import and half a megabyte a figure.
 
-Allowed imports: `report.formats`.
+Allowed imports: `report.svg`.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from html import escape
 from typing import Any
+
+from .svg import (
+    BLUE,
+    GREEN,
+    GRID,
+    MUTED,
+    ORANGE,
+    PALE,
+    line,
+    nice_ticks,
+    number,
+    path,
+    picture,
+    rect,
+    text,
+)
 
 __all__ = ["ROW_HEIGHT", "comparison", "forest", "qq", "strata_bars"]
 
 ROW_HEIGHT = 30  # pixels of a table row that a figure is drawn beside; the style sheet agrees
 
-INK, MUTED, GRID = "#1d2733", "#5b6875", "#d9dee4"
-BLUE, ORANGE, GREEN = "#0072b2", "#d55e00", "#009e73"  # Okabe and Ito: safe for colour blindness
-PALE = "#c9d3dd"
-
 _FOREST_WIDTH = 260
 _BAR_WIDTH = 260
 _LARGEST_RATIO = 1024.0  # odds ratios are drawn between this and its inverse
 _TICK_STEPS = (1, 2, 5)
-
-
-def _n(value: float) -> str:
-    """Write a coordinate with at most two decimals."""
-    text = f"{value:.2f}".rstrip("0").rstrip(".")
-    return "0" if text == "-0" else text
-
-
-def _svg(width: float, height: float, title: str, body: Sequence[str], name: str) -> str:
-    """Wrap shapes into an SVG element that screen readers name by `title`."""
-    return (
-        f'<svg class="figure {name}" xmlns="http://www.w3.org/2000/svg" role="img" '
-        f'width="{_n(width)}" height="{_n(height)}" viewBox="0 0 {_n(width)} {_n(height)}">'
-        f"<title>{escape(title)}</title>{''.join(body)}</svg>"
-    )
-
-
-def _line(x1: float, y1: float, x2: float, y2: float, name: str, color: str) -> str:
-    return (
-        f'<line class="{name}" stroke="{color}" x1="{_n(x1)}" y1="{_n(y1)}" '
-        f'x2="{_n(x2)}" y2="{_n(y2)}"/>'
-    )
-
-
-def _text(
-    x: float, y: float, text: str, *, anchor: str = "middle", name: str = "label", extra: str = ""
-) -> str:
-    return (
-        f'<text class="{name}" fill="{MUTED}" font-size="12" font-family="sans-serif" '
-        f'x="{_n(x)}" y="{_n(y)}" text-anchor="{anchor}"{extra}>{escape(text)}</text>'
-    )
-
-
-def _rect(x: float, y: float, width: float, height: float, name: str, color: str) -> str:
-    return (
-        f'<rect class="{name}" fill="{color}" x="{_n(x)}" y="{_n(y)}" '
-        f'width="{_n(width)}" height="{_n(height)}"/>'
-    )
-
-
-def _path(d: str, name: str, color: str) -> str:
-    return f'<path class="{name}" fill="{color}" d="{d}"/>'
 
 
 # ---- forest plot -----------------------------------------------------------------------------
@@ -93,17 +60,15 @@ def forest(detail: dict[str, Any]) -> str:
     low, high = _forest_limits(detail)
     scale = _LogScale(low, high, 14, _FOREST_WIDTH - 14)
     axis_y = ROW_HEIGHT * (len(rows) + 1) + 4
-    body = [
-        _line(scale.at(tick), 0, scale.at(tick), axis_y, "grid", GRID) for tick in scale.ticks()
-    ]
-    body.append(_line(scale.at(1), 0, scale.at(1), axis_y, "null", MUTED))
+    body = [line(scale.at(tick), 0, scale.at(tick), axis_y, "grid", GRID) for tick in scale.ticks()]
+    body.append(line(scale.at(1), 0, scale.at(1), axis_y, "null", MUTED))
     for k, row in enumerate(rows):
         body += _forest_row(row, scale, ROW_HEIGHT * (k + 0.5))
     body += _forest_pooled(detail, scale, ROW_HEIGHT * (len(rows) + 0.5))
-    body.append(_line(14, axis_y, _FOREST_WIDTH - 14, axis_y, "axis", MUTED))
-    body += [_text(scale.at(tick), axis_y + 16, _tick_label(tick)) for tick in scale.ticks()]
+    body.append(line(14, axis_y, _FOREST_WIDTH - 14, axis_y, "axis", MUTED))
+    body += [text(scale.at(tick), axis_y + 16, _tick_label(tick)) for tick in scale.ticks()]
     title = f"Forest plot: odds ratio with 95 % interval in {len(rows)} strata, and pooled"
-    return _svg(_FOREST_WIDTH, ROW_HEIGHT * (len(rows) + 2), title, body, "forest")
+    return picture(_FOREST_WIDTH, ROW_HEIGHT * (len(rows) + 2), title, body, "forest")
 
 
 def _forest_limits(detail: dict[str, Any]) -> tuple[float, float]:
@@ -163,14 +128,14 @@ def _forest_row(row: dict[str, Any], scale: _LogScale, y: float) -> list[str]:
     shapes = []
     if low is not None and high is not None:
         x1, x2 = scale.at(low), scale.at(high)
-        shapes.append(_line(x1, y, x2, y, "interval", BLUE))
+        shapes.append(line(x1, y, x2, y, "interval", BLUE))
         if low < scale.low:
-            shapes.append(_path(f"M{_n(x1 - 7)} {_n(y)}l8 -4v8z", "mark", BLUE))
+            shapes.append(path(f"M{number(x1 - 7)} {number(y)}l8 -4v8z", "mark", BLUE))
         if high > scale.high:
-            shapes.append(_path(f"M{_n(x2 + 7)} {_n(y)}l-8 -4v8z", "mark", BLUE))
+            shapes.append(path(f"M{number(x2 + 7)} {number(y)}l-8 -4v8z", "mark", BLUE))
     side = 5 + 9 * math.sqrt(max(0.0, min(1.0, row["weight"])))  # area by weight
     x = scale.at(ratio)
-    shapes.append(_rect(x - side / 2, y - side / 2, side, side, "mark", BLUE))
+    shapes.append(rect(x - side / 2, y - side / 2, side, side, "mark", BLUE))
     return shapes
 
 
@@ -183,8 +148,9 @@ def _forest_pooled(detail: dict[str, Any], scale: _LogScale, y: float) -> list[s
     x = scale.at(ratio)
     x1, x2 = (x if end is None else scale.at(end) for end in (low, high))
     x1, x2 = min(x1, x - 5), max(x2, x + 5)
-    diamond = f"M{_n(x1)} {_n(y)}L{_n(x)} {_n(y - 7)}L{_n(x2)} {_n(y)}L{_n(x)} {_n(y + 7)}Z"
-    return [_path(diamond, "pooled", ORANGE)]
+    corners = ((x1, y), (x, y - 7), (x2, y), (x, y + 7))
+    diamond = f"M{'L'.join(f'{number(a)} {number(b)}' for a, b in corners)}Z"
+    return [path(diamond, "pooled", ORANGE)]
 
 
 # ---- strata ----------------------------------------------------------------------------------
@@ -211,10 +177,10 @@ def strata_bars(strata: Sequence[dict[str, Any]]) -> str:
         y = ROW_HEIGHT * k + 8
         width = _BAR_WIDTH * stratum["n"] / largest
         cases = _BAR_WIDTH * stratum["n_cases"] / largest
-        body.append(_rect(0, y, width, ROW_HEIGHT - 16, "bar-rows", PALE))
-        body.append(_rect(0, y, cases, ROW_HEIGHT - 16, "bar-cases", ORANGE))
+        body.append(rect(0, y, width, ROW_HEIGHT - 16, "bar-rows", PALE))
+        body.append(rect(0, y, cases, ROW_HEIGHT - 16, "bar-cases", ORANGE))
     title = f"Rows and cases of {len(strata)} strata"
-    return _svg(_BAR_WIDTH, ROW_HEIGHT * max(1, len(strata)), title, body, "strata-bars")
+    return picture(_BAR_WIDTH, ROW_HEIGHT * max(1, len(strata)), title, body, "strata-bars")
 
 
 # ---- scatter plots ---------------------------------------------------------------------------
@@ -226,7 +192,7 @@ class _Frame:
     """A square plot with two axes that start at 0, linear or square-root."""
 
     def __init__(self, x_high: float, y_high: float, *, root: bool = False) -> None:
-        ticks = _root_ticks if root else _nice_ticks
+        ticks = _root_ticks if root else nice_ticks
         self.root = root
         self.x_ticks, self.x_high = ticks(x_high)
         self.y_ticks, self.y_high = ticks(y_high)
@@ -243,20 +209,20 @@ class _Frame:
         bottom, left, top, right = _SIZE - _BOTTOM, _LEFT, _TOP, _SIZE - _RIGHT
         shapes = []
         for tick in self.x_ticks:
-            shapes.append(_line(self.x(tick), top, self.x(tick), bottom, "grid", GRID))
-            shapes.append(_text(self.x(tick), bottom + 17, f"{tick:g}"))
+            shapes.append(line(self.x(tick), top, self.x(tick), bottom, "grid", GRID))
+            shapes.append(text(self.x(tick), bottom + 17, f"{tick:g}"))
         for tick in self.y_ticks:
-            shapes.append(_line(left, self.y(tick), right, self.y(tick), "grid", GRID))
-            shapes.append(_text(left - 7, self.y(tick) + 4, f"{tick:g}", anchor="end"))
-        shapes.append(_text((left + right) / 2, _SIZE - 8, x_label, name="axis-title"))
+            shapes.append(line(left, self.y(tick), right, self.y(tick), "grid", GRID))
+            shapes.append(text(left - 7, self.y(tick) + 4, f"{tick:g}", anchor="end"))
+        shapes.append(text((left + right) / 2, _SIZE - 8, x_label, name="axis-title"))
         middle = (top + bottom) / 2
-        turn = f' transform="rotate(-90 14 {_n(middle)})"'
-        shapes.append(_text(14, middle, y_label, name="axis-title", extra=turn))
+        turn = f' transform="rotate(-90 14 {number(middle)})"'
+        shapes.append(text(14, middle, y_label, name="axis-title", extra=turn))
         return shapes
 
     def dots(self, points: Sequence[tuple[float, float]], name: str, color: str) -> str:
         """Draw all points as one path, which is a tenth of the size of circles."""
-        d = "".join(f"M{_n(self.x(x))} {_n(self.y(y))}h0" for x, y in points)
+        d = "".join(f"M{number(self.x(x))} {number(self.y(y))}h0" for x, y in points)
         return (
             f'<path class="dots {name}" stroke="{color}" stroke-width="5.5" stroke-linecap="round" '
             f'fill="none" d="{d}"/>'
@@ -266,15 +232,6 @@ class _Frame:
 def _root(share: float, root: bool) -> float:
     inside = max(0.0, min(share, 1.0))
     return math.sqrt(inside) if root else inside
-
-
-def _nice_ticks(high: float) -> tuple[list[float], float]:
-    """Return about five round ticks from 0, and the end of the axis."""
-    high = high * 1.04 if high > 0 else 1.0
-    raw = high / 5
-    power = 10.0 ** math.floor(math.log10(raw))
-    step = next(s * power for s in (1, 2, 5, 10) if s * power >= raw)
-    return [step * k for k in range(int(high / step) + 1)], high
 
 
 def _root_ticks(high: float) -> tuple[list[float], float]:
@@ -310,25 +267,23 @@ def qq(calibration: dict[str, Any], threshold: float | None) -> str:
     frame = _Frame(x_high, max([y for _, y in points] + [level * 1.05, 1.0]))
     body = frame.axes("expected −log₁₀ p", "observed −log₁₀ p")
     end = min(frame.x_high, frame.y_high)
-    body.append(_line(frame.x(0), frame.y(0), frame.x(end), frame.y(end), "diagonal", MUTED))
+    body.append(line(frame.x(0), frame.y(0), frame.x(end), frame.y(end), "diagonal", MUTED))
     if level:
         body.append(_threshold_line(frame, y=level))
-        body.append(
-            _text(_SIZE - _RIGHT - 4, frame.y(level) - 6, "significant above", anchor="end")
-        )
+        body.append(text(_SIZE - _RIGHT - 4, frame.y(level) - 6, "significant above", anchor="end"))
     above = [(x, y) for x, y in points if level and y >= level]
     below = [(x, y) for x, y in points if not (level and y >= level)]
     body.append(frame.dots(below, "blue", BLUE))
     body.append(frame.dots(above, "orange", ORANGE))
     title = f"QQ plot of {calibration['n']:,} testable patterns: observed against expected p-values"
-    return _svg(_SIZE, _SIZE, title, body, "qq")
+    return picture(_SIZE, _SIZE, title, body, "qq")
 
 
 def _threshold_line(frame: _Frame, *, x: float | None = None, y: float | None = None) -> str:
     if x is not None:
-        return _line(frame.x(x), _TOP, frame.x(x), _SIZE - _BOTTOM, "threshold", ORANGE)
+        return line(frame.x(x), _TOP, frame.x(x), _SIZE - _BOTTOM, "threshold", ORANGE)
     at = frame.y(y or 0.0)
-    return _line(_LEFT, at, _SIZE - _RIGHT, at, "threshold", ORANGE)
+    return line(_LEFT, at, _SIZE - _RIGHT, at, "threshold", ORANGE)
 
 
 def comparison(
@@ -363,7 +318,7 @@ def comparison(
     )
     body = frame.axes("−log₁₀ p without the covariate", "−log₁₀ p with it")
     end = min(frame.x_high, frame.y_high)
-    body.append(_line(frame.x(0), frame.y(0), frame.x(end), frame.y(end), "diagonal", MUTED))
+    body.append(line(frame.x(0), frame.y(0), frame.x(end), frame.y(end), "diagonal", MUTED))
     if levels[0]:
         body.append(_threshold_line(frame, x=levels[0]))
     if levels[1]:
@@ -376,4 +331,4 @@ def comparison(
         f"{confounding[key]:,} {kind}"
         for key, kind in zip(("n_shared", "n_confounded", "n_gained"), kinds, strict=True)
     )
-    return _svg(_SIZE, _SIZE, f"P-values with and without the covariate: {counts}", body, "both")
+    return picture(_SIZE, _SIZE, f"P-values with and without the covariate: {counts}", body, "both")

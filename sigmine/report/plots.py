@@ -1,6 +1,6 @@
 """The figures of a result in matplotlib, for papers and notebooks; each returns its axes.
 
-Allowed imports: `report.formats`; matplotlib inside functions.
+Allowed imports: `report.formats`, `report.svg`; matplotlib inside functions.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .figures import BLUE, MUTED, ORANGE, PALE
 from .formats import format_pvalue
+from .svg import BLUE, MUTED, ORANGE, PALE
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -21,7 +21,14 @@ if TYPE_CHECKING:
     from jinja2 import Environment
     from markupsafe import Markup
 
-__all__ = ["render_html", "render_json", "render_markdown", "render_notebook"]
+__all__ = [
+    "as_markdown",
+    "as_strict_json",
+    "render_html",
+    "render_json",
+    "render_markdown",
+    "render_notebook",
+]
 
 MAX_TABLE_ROWS = 50  # of the overview table
 MAX_STRATA_ROWS = 40  # of the data section: the largest
@@ -47,7 +54,7 @@ def _environment(html: bool) -> Environment:
         integer=formats.format_integer,
         ratio=formats.format_ratio,
         decimal=formats.format_decimal,
-        md=_markdown,
+        md=as_markdown,
         short=formats.short_label,
     )
     environment.globals.update(
@@ -126,6 +133,22 @@ def render_json(summary: dict[str, Any]) -> str:
         Missing numbers are null, infinite ones the strings "inf" and "-inf"; `load_summary` reads
         the same dict back.
     """
+    return as_strict_json(summary)
+
+
+def as_strict_json(summary: dict[str, Any]) -> str:
+    """Write a dict of plain values as JSON without NaN and infinities.
+
+    Parameters
+    ----------
+    summary : dict
+        Of dicts, lists, strings, numbers and None.
+
+    Returns
+    -------
+    str
+        Ends with a line feed.
+    """
     return json.dumps(_strict(summary), ensure_ascii=False, allow_nan=False, indent=1) + "\n"
 
 
@@ -142,8 +165,18 @@ def _implied(pattern: Sequence[str], generator: Sequence[str]) -> list[str]:
     return [item for item in pattern if item not in generator]
 
 
-def _markdown(text: Any) -> str:
-    """Escape a string for a paragraph or a table cell of Markdown, on one line."""
+def as_markdown(text: Any) -> str:
+    """Escape a string for a paragraph or a table cell of Markdown, on one line.
+
+    Parameters
+    ----------
+    text : object
+        Its string.
+
+    Returns
+    -------
+    str
+    """
     flat = " ".join(str(text).split())
     return "".join(f"\\{c}" if c in _MARKDOWN_SPECIAL else _ENTITIES.get(c, c) for c in flat)
 

@@ -18,7 +18,7 @@ from ..columns import COLUMNS
 from ..exceptions import FileFormatError
 from .summarize import FORMAT, FORMAT_VERSION
 
-__all__ = ["SCHEMA", "load_summary", "validate"]
+__all__ = ["SCHEMA", "Anything", "Mapping", "Nullable", "load_summary", "read_report", "validate"]
 
 MAX_COUNT = 2**63 - 1
 LARGEST = sys.float_info.max
@@ -293,6 +293,62 @@ def _no_constant(name: str) -> float:
     raise ValueError(f"{name} is not valid JSON")
 
 
+def read_report(path: str | Path, kind: str, version: int, advice: str) -> dict[str, Any]:
+    """Read a report of some kind, as far as its format and version.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file.
+    kind : str
+        What must stand behind ``"format"``.
+    version : int
+        The newest version that is known; all from 1 on are.
+    advice : str
+        A sentence that says how such a file is made.
+
+    Returns
+    -------
+    dict
+        What `validate` has still to check.
+
+    Raises
+    ------
+    FileFormatError
+        If the file is not JSON, is cut off, or is of another kind or version.
+    OSError
+        If it cannot be read.
+    """
+    name = str(path)
+    try:
+        value = json.loads(Path(path).read_bytes(), parse_constant=_no_constant)
+    except json.JSONDecodeError as error:
+        raise FileFormatError(
+            f"this is not JSON, or it is cut off ({error.msg}); expected a sigmine report. "
+            f"{advice}",
+            path=name,
+            line=error.lineno,
+        ) from None
+    except (UnicodeDecodeError, RecursionError, ValueError) as error:
+        raise FileFormatError(
+            f"this cannot be read as JSON ({error}); expected a sigmine report. {advice}",
+            path=name,
+        ) from None
+    if not isinstance(value, dict) or value.get("format") != kind:
+        raise FileFormatError(
+            f'this is JSON, but not a sigmine report (no "format": "{kind}"). {advice}',
+            path=name,
+        )
+    if value.get("version") not in range(1, version + 1):
+        raise FileFormatError(
+            f"this report has format version {value.get('version')!r}; this sigmine reads versions "
+            f"1 to {version}. Write it again with this version, or read it with the newer "
+            "one.",
+            path=name,
+        )
+    return value
+
+
 def load_summary(path: str | Path) -> dict[str, Any]:
     """Read a report from a JSON file that `sigmine` wrote.
 
@@ -313,38 +369,12 @@ def load_summary(path: str | Path) -> dict[str, Any]:
     OSError
         If it cannot be read.
     """
-    name = str(path)
     advice = "Write it with PatternResults.to_json or `sigmine mine --json`."
-    try:
-        value = json.loads(Path(path).read_bytes(), parse_constant=_no_constant)
-    except json.JSONDecodeError as error:
-        raise FileFormatError(
-            f"this is not JSON, or it is cut off ({error.msg}); expected a sigmine report. "
-            f"{advice}",
-            path=name,
-            line=error.lineno,
-        ) from None
-    except (UnicodeDecodeError, RecursionError, ValueError) as error:
-        raise FileFormatError(
-            f"this cannot be read as JSON ({error}); expected a sigmine report. {advice}",
-            path=name,
-        ) from None
-    if not isinstance(value, dict) or value.get("format") != FORMAT:
-        raise FileFormatError(
-            f'this is JSON, but not a sigmine report (no "format": "{FORMAT}"). {advice}',
-            path=name,
-        )
-    if value.get("version") not in range(1, FORMAT_VERSION + 1):
-        raise FileFormatError(
-            f"this report has format version {value.get('version')!r}; this sigmine reads versions "
-            f"1 to {FORMAT_VERSION}. Write it again with this version, or read it with the newer "
-            "one.",
-            path=name,
-        )
+    value = read_report(path, FORMAT, FORMAT_VERSION, advice)
     try:
         summary: dict[str, Any] = validate(_upgraded(value))
         _check_shapes(summary)
         _check_coverage(summary["tested"])
     except ValueError as error:
-        raise FileFormatError(f"the report is damaged: {error}. {advice}", path=name) from None
+        raise FileFormatError(f"the report is damaged: {error}. {advice}", path=str(path)) from None
     return summary

@@ -23,11 +23,12 @@ from sigmine.ranking import (
     ranks,
     select,
     sparsity,
+    tail_normalise,
     tarone,
     top_k,
     westfall_young,
 )
-from tests import naive, strategies
+from tests import naive, naive_criteria, strategies
 
 
 def _strict(values):
@@ -376,6 +377,28 @@ def test_normalise_of_zeros_is_zero():
 # -- Rules and selections as values -------------------------------------------------------------
 
 
+@pytest.mark.parametrize("scores", [[], [0.0, 0.0], [3.0], [1.0, 1.0, 2.0, 0.0], [1e308] * 3])
+def test_tail_normalise(library, scores):
+    found = tail_normalise(library(scores))
+    expected = naive_criteria.tail_shares([score / max(scores) for score in scores if any(scores)])
+    np.testing.assert_allclose(np.asarray(found), expected or [0.0] * len(scores), rtol=1e-14)
+
+
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=12), st.data())
+def test_tail_normalise_is_a_share_and_keeps_the_order(scores, data):
+    where = data.draw(st.permutations(range(len(scores))))
+    cut = data.draw(st.integers(0, len(scores)))
+    scopes = {"a": sorted(where[:cut]), "b": sorted(where[cut:])}
+    found = tail_normalise(scores, scopes)
+    for inside in scopes.values():
+        values = [scores[i] for i in inside]
+        np.testing.assert_allclose(found[inside], naive_criteria.tail_shares(values), rtol=1e-14)
+        positive = [i for i in inside if scores[i] > 0]
+        np.testing.assert_array_equal(order(found[positive]), order(np.array(scores)[positive]))
+        if positive:
+            assert found[inside].max() == 1.0
+
+
 def test_rules_are_values():
     rules = [case[0] for case in CASES]
     for rule in rules:
@@ -488,6 +511,10 @@ NAN = float("nan")
         (lambda: ranks([1.0], ties="dense"), InputError, "ties='dense'"),
         (lambda: normalise([1.0], "median"), InputError, "how='median'"),
         (lambda: normalise([math.inf], "sum"), InputError, "how='rank'"),
+        (lambda: tail_normalise([1.0, -2.0]), InputError, "between -2 and 1"),
+        (lambda: tail_normalise([math.inf]), InputError, "inf"),
+        (lambda: tail_normalise([NAN]), InputError, "1 NaN"),
+        (lambda: tail_normalise([1.0], {"a": [1]}), InputError, "exactly once"),
         (lambda: select([1.0], top_k(1), scopes={}), InputTypeError, "mapping"),
         (lambda: select([1.0], top_k(1), scopes=[0]), InputTypeError, "mapping"),
         (lambda: select([1.0], top_k(1), scopes={"a": [0.0]}), InputTypeError, "scope 'a'"),
