@@ -3,9 +3,12 @@
 # PYTHON  the interpreter that makes the environment (3.11 or newer):   make demo PYTHON=python3.12
 # VENV    where the environment goes:                                   make test VENV=/tmp/env
 # ARGS    more arguments for pytest:                                    make test ARGS="-m slow -x"
+# TORCH   what pip installs for the tests of networks, before everything else: a bare torch can bring
+#         gigabytes of CUDA.  make test TORCH="torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu"
 PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
+TORCH ?= torch==2.13.0
 
 ifeq ($(OS),Windows_NT)
 BIN := $(VENV)/Scripts
@@ -55,9 +58,13 @@ $(VENV)/.installed: $(VENV)/.created $(INSTALL_INPUTS)
 	$(PIP) install --quiet --editable .
 	@touch "$@"
 
-$(VENV)/.installed-%: $(VENV)/.created $(INSTALL_INPUTS)
+$(VENV)/.installed-%: $(VENV)/.torch $(INSTALL_INPUTS)
 	$(PIP) install --quiet --editable ".[$*]"
 	@touch "$@" "$(VENV)/.installed"
+
+$(VENV)/.torch: $(VENV)/.created
+	$(PIP) install --quiet $(TORCH)
+	@touch "$@"
 
 $(VENV)/.created:
 	@command -v "$(PYTHON)" >/dev/null || { \

@@ -6,6 +6,7 @@ At the root, so that it also serves the examples in the docstrings of the packag
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import os
 import shutil
 import sys
@@ -18,6 +19,11 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parent
+
+# Without torch the rest is still tested: nothing that imports it is collected, examples included.
+collect_ignore_glob = []
+if importlib.util.find_spec("torch") is None:
+    collect_ignore_glob = ["sigmine_nn/*", "tests/sigmine_nn/*", "tests/networks.py"]
 
 
 def _source_hash() -> str:

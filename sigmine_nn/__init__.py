@@ -1,10 +1,17 @@
-"""The place of the pruning engine: significance-ranked selection of the units of a neural network.
+"""Neural-network pruning as significance-ranked selection.
 
-There is nothing to use here yet. The package is part of the distribution so that the name and the
-direction of the imports (``sigmine_nn`` may import ``sigmine``, never the reverse) are settled; it
-has no public names besides ``__version__`` and does not import torch.
+A network becomes a table of scored units; one engine ranks, tests, selects and explains; the
+selection becomes masks, then really smaller tensors.
+
+The door is `Pruner`; `score_units`, `select_units`, `apply_masks` and `remove_units` are the steps
+behind it, and `mine_units` finds combinations of units that go with an error. On the command line:
+``sigmine-nn --help``.
+
+Names are loaded on first use: ``import sigmine_nn`` alone does not import torch.
 """
 
-from sigmine._version import __version__
+import lazy_loader as _lazy
 
-__all__ = ["__version__"]
+from sigmine._version import __version__ as __version__
+
+__getattr__, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)
