@@ -25,11 +25,27 @@ def blocks(text: str, language: str) -> list[str]:
 
 def test_the_example_runs(readme: str, tmp_path: Path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    (example,) = blocks(readme, "python")
+    example = blocks(readme, "python")[0]
     assert len(example.splitlines()) <= 12
     exec(compile(example, "README.md", "exec"), {})
     assert "family-wise error rate" in capsys.readouterr().out
     assert (tmp_path / "report.html").stat().st_size > 10_000
+    monkeypatch.undo()
+
+
+def test_the_example_of_pruning_runs(readme: str, tmp_path: Path, monkeypatch):
+    pytest.importorskip("torch")
+    from tests.networks import digits, flat_net, in_batches
+
+    monkeypatch.chdir(tmp_path)
+    inputs, targets = digits()
+    names = {
+        "model": flat_net(),
+        "calibration_batches": in_batches(inputs[:128], targets[:128]),
+        "test_batches": in_batches(inputs[128:256], targets[128:256]),
+    }
+    exec(compile(blocks(readme, "python")[1], "README.md", "exec"), names)
+    assert (tmp_path / "pruning.html").stat().st_size > 10_000
     monkeypatch.undo()
 
 
