@@ -77,7 +77,7 @@ print(f"accuracy {evaluate(model, held_out, loss='cross_entropy').accuracy:.1%}"
 # ---------------
 # Five criteria that look at data, one pass over 256 images. A third of the channels is to go; a
 # channel is undecided if it is among them in more than 5 % and less than 95 % of the resamples.
-# Beside it, what the resamples predict: how much of the pruned set 256 *other* images repeat.
+# Beside it, the truth that this predicts: how much of the pruned set *other* images repeat.
 
 criteria = ["taylor", "taylor_squared", "activation", "apoz", "hrank"]
 tables = score_by_criteria(model, batches(900, 1156), criteria=criteria, loss="cross_entropy")

@@ -494,6 +494,11 @@ class Pruner(BaseEstimator):  # type: ignore[misc]
             raise NotFittedError("this Pruner has seen no network yet; call fit first.")
 
 
+# Pipelines of scikit-learn pass rows on, not networks: there is nothing to route.
+for _method in ("set_fit_request", "set_transform_request"):
+    delattr(Pruner, _method)
+
+
 def completed(table: ScoreTable, keep: NDArray[np.bool_], minimum: int) -> NDArray[np.bool_]:
     """Return a mask with as many more units as every group needs, the best first.
 
