@@ -44,7 +44,11 @@ Data = Annotated[
 ]
 TestData = Annotated[
     str | None,
-    typer.Option(help="FILE.py:FUNCTION that returns other batches, for tests and evaluation."),
+    typer.Option(help="With --level: FILE.py:FUNCTION that returns other batches, for the tests."),
+]
+EvaluationData = Annotated[
+    str | None,
+    typer.Option(help="FILE.py:FUNCTION that returns further batches, to compare both networks."),
 ]
 Weights = Annotated[Path | None, typer.Option(help="Weights of the network, a .safetensors file.")]
 Loss = Annotated[
@@ -151,9 +155,10 @@ def rank(
 @app.command()
 def prune(
     network: Network,
-    out: Annotated[Path, typer.Option(help="Folder for the smaller network; made anew.")],
+    out: Annotated[Path, typer.Option(help="File for the smaller network (.safetensors).")],
     data: Data = None,
     test_data: TestData = None,
+    evaluation_data: EvaluationData = None,
     weights: Weights = None,
     loss: Loss = None,
     criterion: Criterion = "taylor",
@@ -178,7 +183,8 @@ def prune(
     with exit_codes(), warnings_as_sentences():
         from .saving import save_pruned
 
-        _require(report)
+        for path in (out, report):
+            _require(path)
         model = _load_network(network, weights)
         pruner = _pruner(
             criterion=criterion, units=units, amount=amount, params=params, flops=flops,
@@ -186,14 +192,13 @@ def prune(
             correction=correction, ignore=ignore or (), random_state=seed,
             progress=False if quiet else None,
         )  # fmt: skip
-        held = _call(test_data)
-        pruner.fit(
-            model, _call(data), loss=_loss(loss), test_data=held if level is not None else None
-        )
+        pruner.fit(model, _call(data), loss=_loss(loss), test_data=_call(test_data))
         small = pruner.transform(model, physical=True)
         with writing(out):
             save_pruned(out, small, pruner.plan_)
-        results = pruner.results(model, small, data=held, latency=report is not None)
+        results = pruner.results(
+            model, small, data=_call(evaluation_data), latency=report is not None
+        )
         _write_report(results, report)
         results.print_summary()
         if not quiet:

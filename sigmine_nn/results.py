@@ -165,7 +165,7 @@ class PruningResults:
         """Print what was asked, removed and kept, and how sure it is."""
         summary = self.to_dict()
         print(summary["question"]["sentence"])
-        print(summary["answer"]["sentence"], summary["answer"]["quality"])
+        print(f"{summary['answer']['sentence']} {summary['answer']['quality']}".rstrip())
         if summary["undecided"]:
             print(summary["undecided"]["sentence"])
         print(summary["answer"]["guarantee"])

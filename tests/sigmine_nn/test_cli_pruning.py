@@ -64,8 +64,8 @@ def test_rank_writes_a_ranking_and_a_report(network, tmp_path):
 def test_prune_saves_what_python_loads(network, tmp_path):
     out, report = tmp_path / "small.safetensors", tmp_path / "report.json"
     found = run("prune", f"{network}:make", "--criterion", "l2", "--data", f"{network}:batches",
-                "--test-data", f"{network}:others", "--loss", "cross_entropy", "--amount", "0.5",
-                "--out", out, "--report", report, "-q")  # fmt: skip
+                "--evaluation-data", f"{network}:others", "--loss", "cross_entropy", "--amount",
+                "0.5", "--out", out, "--report", report, "-q")  # fmt: skip
     assert found.exit_code == 0, found.output
     small = load_pruned(out, flat_net)
     assert sum(p.numel() for p in small.parameters()) < sum(
@@ -76,6 +76,14 @@ def test_prune_saves_what_python_loads(network, tmp_path):
     page = tmp_path / "again.md"
     assert run("report", report, "--out", page).exit_code == 0
     assert page.read_text().startswith("# Pruning of Sequential")
+
+
+def test_data_for_tests_need_a_level(network, tmp_path):
+    found = run("prune", f"{network}:make", "--data", f"{network}:batches", "--test-data",
+                f"{network}:others", "--loss", "cross_entropy", "--out", tmp_path / "x",
+                "-q")  # fmt: skip
+    assert found.exit_code == 3
+    assert "test_data is given and level is not" in found.output
 
 
 def test_weights_are_read(network, tmp_path):
