@@ -92,6 +92,9 @@ def test_a_million_rows(density, n_strata):
     counts = count_strata(table.columns, table.segments, table.masks, table.n_strata)
     expected = [np.bincount(strata[column], minlength=n_strata) for column in matrix[:, :5].T]
     np.testing.assert_array_equal(counts[:5], expected)
+    # What numba needs to compile or to load kernels is not the search's.
+    small = packed(random_rows(1000, 10, 0.5, rng), *roles(1000, 2, rng))
+    search_patterns(small, SearchSettings(max_length=1))
     tracemalloc.start()
     try:
         outcome = search_patterns(problem, SearchSettings(max_length=1))
