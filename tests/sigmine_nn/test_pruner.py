@@ -102,6 +102,28 @@ class TestBudget:
         with pytest.raises(ModelError, match="masked"):
             pruner.transform(model, physical=True)
 
+    def test_a_table_of_patients(self):
+        from sklearn.datasets import load_breast_cancer
+
+        found = load_breast_cancer()
+        inputs = torch.tensor((found.data - found.data.mean(0)) / found.data.std(0)).float()
+        targets = torch.tensor(found.target)
+        model = train(mlp(), inputs[:300], targets[:300], epochs=20)
+        pruner = Pruner(amount=0.6, level=0.05, margin=0.05, metric="accuracy", test="nested",
+                        n_resamples=50)  # fmt: skip
+        pruner.fit(
+            model,
+            in_batches(inputs[300:400], targets[300:400]),
+            loss="cross_entropy",
+            test_data=in_batches(inputs[400:], targets[400:]),
+        )
+        small = pruner.transform(model, physical=True)
+        assert sizes(small) < sizes(model)
+        lost = accuracy(model, inputs[400:], targets[400:]) - accuracy(
+            small, inputs[400:], targets[400:]
+        )
+        assert lost < 0.05  # or the test would not have let it pass
+
     def test_the_same_seed_gives_the_same(self, model, data):
         first, second = (
             Pruner("random", random_state=3).fit(model, example_inputs=data["test"][0][0][:1])
