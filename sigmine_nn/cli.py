@@ -71,7 +71,7 @@ Margin = Annotated[
     float | None, typer.Option(help="With --level: how much worse the metric may become.")
 ]
 Metric = Annotated[str, typer.Option(help="With --level: loss or accuracy.")]
-Test = Annotated[str, typer.Option(help="With --level: units, or nested sets.")]
+Test = Annotated[str, typer.Option(help="With --level: units, nested (sets), or both.")]
 Correction = Annotated[
     str, typer.Option(help="With --level: holm, benjamini-hochberg or westfall-young.")
 ]

@@ -30,6 +30,7 @@ from .joint_removal import NestedRemovalTest, test_nested_removal
 from .masks import apply_masks
 from .removal import RemovalTest, test_removal
 from .results import PruningResults
+from .risks import split_data
 from .scores import ScoreTable
 from .scoring import inputs_of, peeked, score_by_criteria
 from .selection import UnitSelection, select_units
@@ -71,9 +72,10 @@ class Pruner(BaseEstimator):  # type: ignore[misc]
     metric : {"loss", "accuracy"}, default="loss"
         What the margin is in: mean loss, or the share of right answers (a fall of which is an
         increase of errors).
-    test : {"units", "nested"}, default="units"
+    test : {"units", "nested", "both"}, default="units"
         Test each unit by itself, corrected over the units by `correction`; or nested sets in the
-        order of the ranking, which needs no correction and holds for all that goes together.
+        order of the ranking, which needs no correction and holds for all that goes together; or
+        both, each with half of the test data: nested sets of the units that were cleared.
     correction : {"holm", "benjamini-hochberg", "westfall-young"}, default="holm"
         Of the tests of units.
     ignore : sequence of str, default=()
@@ -278,8 +280,8 @@ class Pruner(BaseEstimator):  # type: ignore[misc]
                 "level and a budget (params=, flops=) exclude each other: a test decides how much "
                 "goes. Leave one out."
             )
-        if self.test not in ("units", "nested"):
-            raise InputError(f"test={self.test!r} is not known; use 'units' or 'nested'.")
+        if self.test not in ("units", "nested", "both"):
+            raise InputError(f"test={self.test!r} is not known; use 'units', 'nested' or 'both'.")
         if test_data is None:
             raise CalibrationError(
                 "level= needs test_data: other data than those that chose the order. "
@@ -291,6 +293,9 @@ class Pruner(BaseEstimator):  # type: ignore[misc]
             return self._selected_by_budget()
         if self.test == "nested":
             return self._selected_by_nested_sets(model, test_data)
+        if self.test == "both":
+            first, second = split_data(test_data, seed=self.random_state)
+            return self._selected_by_both(model, first, second)
         return self._selected_by_units(model, test_data)
 
     def _budget(self, **amount: Any) -> UnitSelection:
@@ -311,9 +316,7 @@ class Pruner(BaseEstimator):  # type: ignore[misc]
 
     def _selected_by_units(self, model: nn.Module, test_data: Any) -> UnitSelection:
         """Remove the units that a test of each has cleared, as far as their groups allow."""
-        self.removal_ = test_removal(
-            model, test_data, self.units_, correction=self.correction, **self._test_settings()
-        )
+        self.removal_ = self._unit_tests(model, test_data)
         removable = self.removal_.removable
         if removable.sum() > 1:
             warnings.warn(
@@ -323,29 +326,53 @@ class Pruner(BaseEstimator):  # type: ignore[misc]
                 StatisticalWarning,
                 stacklevel=3,
             )
-        keep = completed(self.scores_, ~removable, self.minimum)
-        n = self.units_.n
-        return select_units(self.scores_, float((~keep).sum()) / n, keep=keep, costs=self.costs_)
+        return self._keeping(completed(self.scores_, ~removable, self.minimum))
+
+    def _unit_tests(self, model: nn.Module, test_data: Any) -> RemovalTest:
+        return test_removal(
+            model, test_data, self.units_, correction=self.correction, **self._test_settings()
+        )
+
+    def _keeping(self, keep: NDArray[np.bool_]) -> UnitSelection:
+        """Return the selection that removes all but some units."""
+        gone = float((~keep).sum()) / self.units_.n
+        return select_units(self.scores_, gone, keep=keep, costs=self.costs_)
+
+    def _selected_by_both(self, model: nn.Module, first: Any, second: Any) -> UnitSelection:
+        """Test units on some data, and nested sets of those that were cleared on others."""
+        cleared = self._unit_tests(model, first).removable
+        worst = np.asarray(order(self.scores_.score.detach().cpu(), largest=False))
+        worst = worst[cleared[worst]]
+        candidates: list[UnitSelection] = []
+        for number in range(1, N_SETS + 1):
+            keep = np.ones(self.units_.n, dtype=bool)
+            keep[worst[: number * len(worst) // N_SETS]] = False
+            candidates.append(self._keeping(completed(self.scores_, keep, self.minimum)))
+        return self._largest(model, second, candidates)
 
     def _selected_by_nested_sets(self, model: nn.Module, test_data: Any) -> UnitSelection:
         """Remove the largest of a row of nested sets that tests allow."""
-        whole = self._budget(amount=0.0)
-        candidates: list[UnitSelection] = []
-        for amount in np.arange(1, N_SETS + 1) / N_SETS * self.amount:
-            candidate = self._budget(amount=float(amount))
-            if candidate.n_kept < (candidates[-1] if candidates else whole).n_kept:
-                candidates.append(candidate)
-        if not candidates:
-            return whole
+        amounts = np.arange(1, N_SETS + 1) / N_SETS * self.amount
+        candidates = [self._budget(amount=float(amount)) for amount in amounts]
+        return self._largest(model, test_data, candidates)
+
+    def _largest(
+        self, model: nn.Module, test_data: Any, candidates: Sequence[UnitSelection]
+    ) -> UnitSelection:
+        """Return the last of nested selections before the first that a test does not clear."""
+        chosen = self._keeping(np.ones(self.units_.n, dtype=bool))
+        smaller: list[UnitSelection] = []
+        for candidate in candidates:
+            if candidate.n_kept < (smaller[-1] if smaller else chosen).n_kept:
+                smaller.append(candidate)
+        if not smaller:
+            return chosen
+        keeps = [candidate.keep for candidate in smaller]
         self.removal_ = test_nested_removal(
-            model,
-            test_data,
-            self.units_,
-            [candidate.keep for candidate in candidates],
-            **self._test_settings(),
+            model, test_data, self.units_, keeps, **self._test_settings()
         )
         n_accepted = self.removal_.n_accepted
-        return candidates[n_accepted - 1] if n_accepted else whole
+        return smaller[n_accepted - 1] if n_accepted else chosen
 
     def _test_settings(self) -> dict[str, Any]:
         return {

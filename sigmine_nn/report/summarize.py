@@ -110,7 +110,7 @@ def _guarantee(results: PruningResults) -> str:
     settings = results.settings
     if results.removal is not None:
         level, margin = formats.format_share(settings["level"]), settings["margin"]
-        if settings["test"] == "nested":
+        if settings["test"] in ("nested", "both"):
             return (
                 f"The chance that the units that go cost {margin:g} or more in "
                 f"{results.removal.metric} is at most {level}, over test data like these."

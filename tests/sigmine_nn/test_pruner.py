@@ -10,7 +10,14 @@ from sklearn.exceptions import NotFittedError
 from torch import nn
 
 from sigmine.exceptions import InputError, StatisticalWarning
-from sigmine_nn import Pruner, score_by_criteria, score_units
+from sigmine_nn import (
+    Pruner,
+    score_by_criteria,
+    score_units,
+    split_data,
+    test_joint_removal,
+    test_removal,
+)
 from sigmine_nn.exceptions import CalibrationError, ModelError
 from sigmine_nn.pruner import completed
 from sigmine_nn.scores import ScoreTable
@@ -157,6 +164,25 @@ class TestLevel:
         ranking = pruner.ranking_
         assert (ranking.loc[~ranking["keep"], "pvalue_adjusted"] <= 0.05).all()
 
+    def test_both_removes_cleared_units_as_far_as_sets_of_them_are_harmless(self, model, data):
+        settings = {"level": 0.05, "margin": 0.1, "metric": "accuracy", "n_resamples": 50}
+        pruner = Pruner(test="both", correction="benjamini-hochberg", **settings)
+        pruner.fit(model, data["calibration"], loss="cross_entropy", test_data=data["validation"])
+        gone = ~pruner.selection_.keep
+        first, second = split_data(data["validation"])
+        cleared = test_removal(
+            model, first, pruner.units_, margin=0.1, metric="accuracy", loss="cross_entropy",
+            correction="benjamini-hochberg",
+        ).removable  # fmt: skip
+        assert gone.any()
+        assert not (gone & ~cleared).any()
+        joint = test_joint_removal(
+            model, second, pruner.units_, ~gone, margin=0.1, metric="accuracy",
+            loss="cross_entropy",
+        )  # fmt: skip
+        assert joint.removable
+        assert gone.sum() < cleared.sum()  # each may go, not all
+
     def test_a_margin_that_nothing_meets_removes_nothing(self, model, data):
         pruner = Pruner(level=0.05, margin=1e-9, n_resamples=50, test="nested", amount=0.9)
         pruner.fit(model, data["calibration"], loss="cross_entropy", test_data=data["validation"])
@@ -181,7 +207,7 @@ class TestLevel:
             ({"margin": 0.1}, False, InputError, "margin is given and level is not"),
             ({}, True, InputError, "test_data is given and level is not"),
             ({"level": 0.05, "margin": 0.1, "flops": 0.5}, True, InputError, "exclude"),
-            ({"level": 0.05, "margin": 0.1, "test": "joint"}, True, InputError, "'nested'"),
+            ({"level": 0.05, "margin": 0.1, "test": "joint"}, True, InputError, "'both'"),
         ],
     )
     def test_what_does_not_fit_together_is_refused(
