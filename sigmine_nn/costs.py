@@ -24,6 +24,7 @@ from torch import nn
 from sigmine._checks import whole_number
 from sigmine.exceptions import InputError, InputTypeError
 
+from .gating import run
 from .objective import moved
 from .state import unchanged
 from .units import Role, Units
@@ -261,12 +262,7 @@ def _run(model: nn.Module, example_inputs: Any) -> None:
     parameter = next(model.parameters(), None)
     if parameter is not None:
         example_inputs = moved(example_inputs, parameter.device)
-    if isinstance(example_inputs, Mapping):
-        model(**example_inputs)
-    elif isinstance(example_inputs, tuple | list):
-        model(*example_inputs)
-    else:
-        model(example_inputs)
+    run(model, example_inputs)
 
 
 @contextmanager

@@ -34,7 +34,7 @@ from .risks import split_data
 from .scores import ScoreTable
 from .scoring import inputs_of, peeked, score_by_criteria
 from .selection import UnitSelection, select_units
-from .significance import RankUncertainty, rank_uncertainty
+from .significance import RankUncertainty, rank_uncertainty, scopes_of
 from .surgery import remove_units
 from .units import Units
 
@@ -224,6 +224,7 @@ class Pruner(BaseEstimator):  # type: ignore[misc]
             If a parameter, the network, the data or the loss cannot be used; the network is as it
             was.
         """
+        self.__dict__.pop("selection_", None)  # a fit that fails leaves no half of an earlier one
         criterion = get_criterion(self.criterion)
         self._check(test_data)
         if example_inputs is None and data is not None:
@@ -393,11 +394,11 @@ class Pruner(BaseEstimator):  # type: ignore[misc]
         n_scored = int((~self.scores_.score.isnan()).sum())
         options: dict[str, Any] = {"n_keep": n_scored - n_gone}
         if self.scope != "global" or self.allocation is not None:
-            kept = self.units_.split(keep & ~self.scores_.score.isnan().cpu().numpy())
-            options = {
-                "scope": "layer",
-                "n_keep": {name: int(mine.sum()) for name, mine in kept.items()},
-            }
+            # Groups with blocks are ranked block by block.
+            scored = ~self.scores_.score.isnan().cpu().numpy()
+            scopes = scopes_of(self.units_, "layer", scored)
+            n_keep = {name: int(keep[where].sum()) for name, where in scopes.items()}
+            options = {"scope": "layer", "n_keep": n_keep}
         return rank_uncertainty(
             self.scores_,
             n_resamples=self.n_resamples,

@@ -58,8 +58,6 @@ class PruningResults:
         Quality on data that were given for it.
     latency : mapping of str to Latency, or None
         Of "before" and "after", if it was measured.
-    loss : float or None
-        Mean loss over the calibration data.
     """
 
     model_name: str
@@ -74,7 +72,6 @@ class PruningResults:
     before: Evaluation | None = None
     after: Evaluation | None = None
     latency: Mapping[str, Latency] | None = None
-    loss: float | None = None
 
     @property
     def ranking(self) -> pd.DataFrame:

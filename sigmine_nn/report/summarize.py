@@ -191,6 +191,13 @@ def _warnings(results: PruningResults) -> list[str]:
             "and were not ranked."
         )
     known = results.uncertainty
+    differ = 0 if known is None else int((known.pruned == results.selection.keep).sum())
+    if differ:
+        found.append(
+            f"{formats.count_of(differ, 'decision')} differ from the plain ranking (units of "
+            "blocks that must stay equal, protected units, or tests); ranks and probabilities are "
+            "those of the ranking."
+        )
     if known is not None and known.method == "gaussian":
         found.append(
             "The per-sample values were not kept, so the intervals come from means and variances "

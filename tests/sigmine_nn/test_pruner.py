@@ -109,6 +109,20 @@ class TestBudget:
         with pytest.raises(ModelError, match="masked"):
             pruner.transform(model, physical=True)
 
+    @pytest.mark.parametrize("settings", [{"scope": "layer"}, {"allocation": "erk"}])
+    @pytest.mark.parametrize("norm", ["batch", "group"])
+    def test_intervals_speak_of_the_set_that_goes(self, data, norm, settings):
+        pruner = Pruner(n_resamples=50, **settings)
+        pruner.fit(residual_net(norm), data["calibration"], loss="cross_entropy")
+        assert (pruner.uncertainty_.pruned == ~pruner.selection_.keep).all()
+
+    def test_a_fit_that_fails_leaves_nothing_of_an_earlier_one(self, model, data):
+        pruner = Pruner("l2").fit(model, example_inputs=data["test"][0][0][:1])
+        with pytest.raises(CalibrationError):
+            pruner.set_params(criterion="taylor").fit(model, [], loss="cross_entropy")
+        with pytest.raises(NotFittedError):
+            pruner.transform(model)
+
     def test_a_table_of_patients(self):
         from sklearn.datasets import load_breast_cancer
 

@@ -107,6 +107,15 @@ def test_tests_of_removal_are_shown_with_their_promise(model, batches):
     assert "Tests of removal" in render_html(summary)
 
 
+def test_decisions_that_are_not_the_ranking_s_are_counted(batches):
+    pruner = Pruner(amount=0.5, n_resamples=50)
+    pruner.fit(residual_net("group"), batches[:2], loss="cross_entropy")
+    differ = int((pruner.uncertainty_.pruned == pruner.selection_.keep).sum())
+    assert differ > 0
+    said = pruner.results(residual_net("group")).to_dict()["warnings"]
+    assert any(text.startswith(f"{differ} decisions differ") for text in said)
+
+
 def test_the_summary_is_printed(results, capsys):
     results.print_summary()
     said = capsys.readouterr().out
