@@ -118,9 +118,8 @@ def _itemsets(
     # One item stands for the columns that were merged in a generator, all of them in a closure.
     members = prepared.items
     first = members.flat[members.ends - members.lengths]
-    if settings.max_length is not None and len(
-        paths
-    ):  # the kernel did not look for what else holds
+    # With a limit on the length the kernel did not look for what else holds.
+    if settings.max_length is not None and len(paths):
         closures, closure_ends = close_paths(
             prepared.table.columns, prepared.data.root_cand, first, paths, path_ends
         )
