@@ -82,6 +82,7 @@ class TestDask:
     def test_the_workers_do_the_work(self, cluster, monkeypatch):
         # Several rounds, each a batch; data travel once.
         whole, here, sent, n_answers = search_here(middle_case()), dict(rounds._known), [], []
+        before = cluster.run(lambda: list(rounds._known))
         send, absorb = DaskPool.send, rounds._Batches.absorb
         monkeypatch.setattr(DaskPool, "send", lambda *a: (sent.append(a), send(*a))[1])
         monkeypatch.setattr(
@@ -89,13 +90,16 @@ class TestDask:
         )
         assert_outcomes_are_identical(whole, search(middle_case()), but=BUT)
         assert rounds._known == here  # nothing was searched in this process
-        known = cluster.run(lambda: list(rounds._known))
-        (one, two) = known.values()
-        assert one == two == [rounds.pack(frame_of(middle_case()))[0]]
+        after = cluster.run(lambda: list(rounds._known))
+        key, _ = rounds.pack(frame_of(middle_case()))
+        assert [key] in after.values()
+        # On a busy machine one worker may do everything: the other knows what it knew.
+        assert all(known in ([key], before[worker]) for worker, known in after.items())
         assert len(sent) == 1
         assert len(n_answers) > 4
         assert_outcomes_are_identical(whole, search(middle_case()), but=BUT)
-        assert len(sent) == 1  # known from before
+        if set(map(tuple, after.values())) == {(key,)}:
+            assert len(sent) == 1  # known from before
 
     def test_in_a_task_of_the_cluster(self):
         # A search inside a task, as in cross-validation on the cluster: by its own thread.
