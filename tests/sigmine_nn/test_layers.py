@@ -24,6 +24,7 @@ LAYERS = (
     "saving scoring joint_removal",
     "results",
     "pruner bridge",
+    "methods",
     "cli",
 )
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts.split()}
