@@ -6,8 +6,8 @@ parameters are means in the shape of the parameter. The model is left as it was 
 initialised process group of ``torch.distributed`` every process gets the statistics of all data.
 
 May import: `sigmine`, `sigmine_nn.units`, `sigmine_nn.collector`, `sigmine_nn.curvature`,
-`sigmine_nn.functional`, `sigmine_nn.moments`, `sigmine_nn.objective`, `sigmine_nn.state`,
-`sigmine_nn.synaptic_flow`.
+`sigmine_nn.functional`, `sigmine_nn.moments`, `sigmine_nn.objective`,
+`sigmine_nn.parameter_gates`, `sigmine_nn.state`, `sigmine_nn.synaptic_flow`.
 """
 
 from __future__ import annotations
@@ -29,9 +29,10 @@ from .exceptions import CalibrationError
 from .functional import prepare
 from .moments import Moments, gathered, means, together
 from .objective import Objective, batches, length_of, moved
+from .parameter_gates import ParameterGates, gated_groups
 from .state import unchanged
 from .synaptic_flow import synaptic_flow
-from .units import Units
+from .units import Kind, Units
 
 __all__ = ["Calibration", "Statistic", "calibrate"]
 
@@ -133,7 +134,8 @@ def calibrate(
     wanted = _checked(statistics)
     if Statistic.HESSIAN_GRADIENT in wanted:
         repeatable(data, "statistic 'hessian_gradient'")
-    if wanted - OF_PARAMETERS and not any(group.gates for group in units):
+    seen = any(group.gates or group.kind is Kind.STATE for group in units)
+    if wanted - OF_PARAMETERS and not seen:
         raise CalibrationError(
             f"statistic {str(min(wanted - OF_PARAMETERS))!r} is read from activations, and units "
             f"of kind {str(units[0].kind)!r} have none; use a criterion of weights, or of their "
@@ -161,6 +163,7 @@ def calibrate(
 
 
 _NEED_PARAMETER_GRADIENTS = {Statistic.GRADIENT, Statistic.HESSIAN_GRADIENT}
+_TAYLOR = {Statistic.TAYLOR, Statistic.SQUARED_TAYLOR}
 _NEED_LOSS = OF_GRADIENTS | _NEED_PARAMETER_GRADIENTS
 
 
@@ -191,6 +194,11 @@ class _Pass:
         }
         self.flow: dict[str, Tensor] | None = None
         self.needs_loss = bool(wanted & _NEED_LOSS)
+        gated = gated_groups(units) if wanted & _TAYLOR else []
+        self.gates = ParameterGates(model, gated, objective) if gated else None
+        # A backward pass has something to tell only where somebody listens.
+        listens = any(group.gates for group in units) and bool(wanted & OF_GRADIENTS)
+        self.needs_backward = listens or bool(wanted & _NEED_PARAMETER_GRADIENTS)
         self.losses = torch.zeros((), dtype=torch.float64, device=device)
         self.count = 0
 
@@ -199,15 +207,19 @@ class _Pass:
         size = length_of(batch)
         collector = self.collector
         if self.needs_loss:
-            value = self._loss(batch, size)
-            value.backward()  # type: ignore[no-untyped-call]
+            with torch.set_grad_enabled(self.needs_backward):
+                value = self._loss(batch, size)
+            if self.needs_backward:
+                value.backward()  # type: ignore[no-untyped-call]
             self.losses += value.detach().double() * size
         else:
             collector.begin(size)
             with torch.no_grad():
                 self.objective.outputs(self.model, batch)
-        collector.end()
         collector.paused = True
+        if self.gates is not None:
+            self._note_derivatives(self.gates, batch, size)
+        collector.end()
         for squares in self.per_sample.values():
             squares.add(batch)
         if Statistic.SYNAPTIC_FLOW in self.wanted and self.flow is None:
@@ -215,14 +227,22 @@ class _Pass:
         collector.paused = False
         self.count += size
 
+    def _note_derivatives(self, gates: ParameterGates, batch: Any, size: int) -> None:
+        """Note the derivatives by gates in weights as the collector notes those of activations."""
+        # The collector takes the loss for the mean over the batch, and multiplies by its size.
+        start, values = 0, gates.derivatives(batch) / size
+        for group in gates.groups:
+            part = values[:, start : start + group.n_units]
+            self.collector.note(group, Statistic.TAYLOR, part)
+            start += group.n_units
+
     def _loss(self, batch: Any, size: int) -> Tensor:
         for _ in range(2):
             self.collector.begin(size)
-            with torch.enable_grad():
-                value = self.objective(self.model, batch)
+            value = self.objective(self.model, batch)
             if not self.collector.overwritten():
                 break
-        if not value.requires_grad:
+        if self.needs_backward and not value.requires_grad:
             raise CalibrationError(
                 "the loss does not depend on any unit: nothing to differentiate. Check that the "
                 "loss is computed from the outputs, without detach or no_grad."

@@ -5,7 +5,8 @@ activations arrives at the gate. Values are added up over positions first and so
 afterwards, so that nothing but the product of activation and gradient is ever as large as an
 activation.
 
-May import: `sigmine`, `sigmine_nn.units`, `sigmine_nn.moments`, `sigmine_nn.state`.
+May import: `sigmine`, `sigmine_nn.units`, `sigmine_nn.adapters`, `sigmine_nn.moments`,
+`sigmine_nn.state`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .adapters import StateLayer, state_layers
 from .exceptions import CalibrationError, ModelError
 from .moments import Moments
 from .state import leaf_parameters
@@ -45,6 +47,9 @@ class Statistic(StrEnum):
     """Per sample and unit: share of the positions at which the activation is zero."""
     RANK = "rank"
     """Per sample and unit: rank of the map of activations; maps of two dimensions only."""
+    STATE_ENERGY = "state_energy"
+    """Per sample and state of a state space layer: mean over the steps of the squared modulus of
+    the state, times the squared norm of its output column."""
     GRADIENT = "gradient"
     """Per parameter: mean gradient of the loss."""
     INPUT_SQUARE = "input_square"
@@ -225,6 +230,9 @@ class Collector:
                     for gate in group.gates:
                         reader = _Reader(group, gate, self.device)
                         stack.callback(self._listen(reader).remove)
+            if Statistic.STATE_ENERGY in self.wanted:
+                for layer in state_layers(self.model):
+                    self._listen_to_states(layer, stack)
             if Statistic.GRADIENT in self.wanted:
                 for name, leaf in self.parameters.items():
                     wide = torch.float32 if leaf.dtype.itemsize < 4 else leaf.dtype
@@ -251,6 +259,24 @@ class Collector:
             with_kwargs=True,
         )
         stack.callback(handle.remove)
+
+    def _listen_to_states(self, layer: StateLayer, stack: ExitStack) -> None:
+        group = next((group for group in self.units if group.name == layer.name), None)
+        if group is None:
+            return
+        system = layer.read()  # the weights stay what they are for as long as this lasts
+
+        def take(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            if not self.paused:
+                values = layer.states(_first(args, kwargs), system)
+                if len(values) != self._size:
+                    raise CalibrationError(
+                        f"{layer.name!r} was given {len(values)} sequences in a batch of "
+                        f"{self._size} samples; it must be given one a sample."
+                    )
+                self.note(group, Statistic.STATE_ENERGY, values)
+
+        stack.callback(layer.module.register_forward_pre_hook(take, with_kwargs=True).remove)
 
     def _listen(self, reader: _Reader) -> Any:
         gate = reader.gate
@@ -292,7 +318,7 @@ class Collector:
             if statistic in _OF_ACTIVATIONS:
                 values = _OF_ACTIVATIONS[statistic](reader, tensor.detach(), self._size)
                 if values is not None:
-                    self._note(reader.group, statistic, values)
+                    self.note(reader.group, statistic, values)
         if not self._products:
             return tensor
         return self._with_gradient(reader, tensor)
@@ -321,16 +347,16 @@ class Collector:
                 if activation.dtype.itemsize < 4:
                     activation = activation.float()
                 taylor = reader.sums(activation * gradient, self._size)
-                self._note(reader.group, Statistic.TAYLOR, taylor)
+                self.note(reader.group, Statistic.TAYLOR, taylor)
             if Statistic.GRADIENT_NORM in self.of_units:
                 gradient = gradient.float() if gradient.dtype.itemsize < 4 else gradient
                 squares = reader.sums(gradient.square(), self._size)
-                self._note(reader.group, Statistic.GRADIENT_NORM, squares)
+                self.note(reader.group, Statistic.GRADIENT_NORM, squares)
 
         passed.register_hook(take)  # type: ignore[no-untyped-call]
         return passed
 
-    def _note(self, group: UnitGroup, statistic: Statistic, values: Tensor) -> None:
+    def note(self, group: UnitGroup, statistic: Statistic, values: Tensor) -> None:
         """Add values of the units of a group, shape (samples, units), to those of the batch."""
         if statistic not in self._values:
             self._values[statistic] = torch.full(
@@ -404,7 +430,7 @@ class Collector:
             values = self._values.get(statistic)
             if values is None:  # no gate was passed, or none has it
                 values = torch.full((self._size, self.units.n), torch.nan, device=self.device)
-            if statistic in _OF_ACTIVATIONS:
+            if statistic in _OF_ACTIVATIONS or statistic is Statistic.STATE_ENERGY:
                 values = values / self._n_times(statistic, values)
             self._refuse_nan(statistic, values)
             moments.add(values)
@@ -418,7 +444,7 @@ class Collector:
             for statistic in bases:
                 if group.name in self._passed and (group.name, statistic) not in self._n_read:
                     zeros = torch.zeros(self._size, group.n_units, device=self.device)
-                    self._note(group, statistic, zeros)
+                    self.note(group, statistic, zeros)
 
     def _of_groups(self, values: list[int], like: Tensor) -> Tensor:
         """Spread a value of every group over its units."""

@@ -34,7 +34,7 @@ from .functional import (
 )
 from .moments import means
 from .objective import Objective, batches, length_of, moved, rows
-from .state import leaf_parameters, unchanged
+from .state import kept_attributes, leaf_parameters, unchanged
 
 __all__ = [
     "HessianMethod",
@@ -102,7 +102,8 @@ class PerSample:
         with plain_attention():
             if self._vmap_works and length_of(batch) > 1:
                 try:
-                    return self._vectorised(batch)
+                    with kept_attributes(self.model):  # of a failed attempt they would be dead
+                        return self._vectorised(batch)
                 except (RuntimeError, ValueError, TypeError):
                     self._vmap_works = False  # an error of the model itself comes again below
             sums: Tensors = {}

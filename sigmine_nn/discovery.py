@@ -15,7 +15,13 @@ from torch import nn
 
 from sigmine.exceptions import InputError, InputTypeError
 
-from .adapters import attention_inputs, find_heads, find_mlp_channels
+from .adapters import (
+    attention_inputs,
+    find_heads,
+    find_mlp_channels,
+    find_states,
+    states_left_out,
+)
 from .exceptions import ModelError
 from .gating import read_elsewhere
 from .graph import GroupProvider, TorchPruningProvider
@@ -41,12 +47,12 @@ def find_units(
     ----------
     model : Module
         The network; left as it was.
-    kind : {"channel", "head", "mlp_channel", "row", "element"}, default="channel"
+    kind : {"channel", "head", "mlp_channel", "state", "row", "element"}, default="channel"
         What a unit is; see `Kind`.
     example_inputs : Tensor, tuple or mapping, optional
-        What the network takes; needed where its dependencies are traced ("channel"). For "head"
-        and "mlp_channel", which are found by names, it is tested on them that nothing else reads
-        the units.
+        What the network takes; needed where its dependencies are traced ("channel"). For "head",
+        "mlp_channel" and "state", which are found by names, it is tested on them that nothing else
+        reads the units.
     ignore : collection of str, default=()
         Names of layers, or patterns such as ``"blocks.*.attention"``, whose units are not to be
         touched.
@@ -80,15 +86,13 @@ def find_units(
     left_out: dict[str, str] = {}
     if kind is Kind.CHANNEL or provider is not None:
         groups, left_out = _traced(model, example_inputs, provider, time_limit)
-    elif kind in _FINDERS:
-        groups = _FINDERS[kind](model)
-        if example_inputs is not None and kind not in _WEIGHTS_ONLY:
-            left_out = read_elsewhere(model, groups, example_inputs)
-            groups = [group for group in groups if group.name not in left_out]
     else:
-        raise ModelError(
-            f"units of kind {str(kind)!r} are not found in models of any kind; give a provider."
-        )
+        groups = _FINDERS[kind](model)
+        if kind is Kind.STATE:
+            left_out = states_left_out(model)
+        if example_inputs is not None and kind not in _WEIGHTS_ONLY:
+            left_out |= read_elsewhere(model, groups, example_inputs)
+            groups = [group for group in groups if group.name not in left_out]
     groups = _without(groups, ignore)
     if not groups:
         hint = "".join(f"; {name!r} was left out: {why}" for name, why in left_out.items())
@@ -210,5 +214,6 @@ _FINDERS: dict[Kind, Callable[[nn.Module], list[UnitGroup]]] = {
     Kind.ROW: _rows,
     Kind.HEAD: find_heads,
     Kind.MLP_CHANNEL: find_mlp_channels,
+    Kind.STATE: find_states,
 }
 _WEIGHTS_ONLY = {Kind.ELEMENT, Kind.ROW}

@@ -173,8 +173,9 @@ def read_elsewhere(
 ) -> dict[str, str]:
     """Find groups whose units still matter when they are shut off at all their gates.
 
-    Half of the units, drawn at random, are multiplied by 0 where they are said to be read, and all
-    that is said to compute them is overwritten with other numbers. If the outputs change, something
+    Half of the units, drawn at random, are multiplied by 0 where they are said to be read (at their
+    gates; without gates, in the weights that read them), and all that is said to compute them is
+    overwritten with other numbers. If the outputs change, something
     else reads the units, or the slices belong to other units than is said.
 
     Parameters
@@ -209,6 +210,7 @@ def read_elsewhere(
 def _kept_weights(model: nn.Module, groups: Sequence[UnitGroup]) -> Iterator[None]:
     """Put the weights that are about to be changed back on the way out."""
     names = {piece.parameter for group in groups for piece in group.with_role(*_MAKERS)}
+    names |= {piece.parameter for group in groups for piece in _readers(group)}
     names |= {name for name, p in model.named_parameters() if _is_zero(p)}
     copies = {name: _tensor(model, name).clone() for name in names}
     try:
@@ -216,6 +218,11 @@ def _kept_weights(model: nn.Module, groups: Sequence[UnitGroup]) -> Iterator[Non
     finally:
         for name, before in copies.items():
             _tensor(model, name).copy_(before)
+
+
+def _readers(group: UnitGroup) -> tuple[Slice, ...]:
+    """Return the weights that read units whose activations cannot be seen."""
+    return () if group.gates else group.with_role(Role.IN)
 
 
 def _is_zero(parameter: Tensor) -> bool:
@@ -294,12 +301,16 @@ def _overwrite(
     model: nn.Module, piece: Slice, units: np.ndarray[Any, Any], rng: np.random.Generator
 ) -> None:
     """Multiply the entries of some units by numbers around 3."""
-    tensor = _tensor(model, piece.parameter)
-    assert piece.axis is not None
+    tensor, axis = _along(_tensor(model, piece.parameter), piece.axis)
     entries = torch.from_numpy(piece.entries(units)).to(tensor.device)
-    old = tensor.index_select(piece.axis, entries)
+    old = tensor.index_select(axis, entries)
     factor = torch.from_numpy(rng.uniform(2.0, 4.0, tuple(old.shape))).to(old)
-    tensor.index_copy_(piece.axis, entries, old * factor)
+    tensor.index_copy_(axis, entries, old * factor)
+
+
+def _along(tensor: Tensor, axis: int | None) -> tuple[Tensor, int]:
+    """Return a tensor and an axis of it; of single entries, the flat view."""
+    return (tensor.view(-1), 0) if axis is None else (tensor, axis)
 
 
 @contextmanager
@@ -319,6 +330,8 @@ def _closed(
                 else:
                     handle = module.register_forward_hook(hook.behind)
                 stack.callback(handle.remove)
+            for piece in _readers(group):
+                stack.enter_context(_zeroed(model, piece, np.flatnonzero(shut[group.name])))
             for norm in group.norms:
                 part = norm_weights(model.get_submodule(norm.module), norm, values)
                 weights[norm.module] = weights.get(norm.module, torch.ones(())) * part
@@ -328,6 +341,19 @@ def _closed(
             )
             stack.callback(handle.remove)
         yield
+
+
+@contextmanager
+def _zeroed(model: nn.Module, piece: Slice, units: np.ndarray[Any, Any]) -> Iterator[None]:
+    """Set the entries of some units to 0 for as long as it lasts."""
+    tensor, axis = _along(_tensor(model, piece.parameter), piece.axis)
+    entries = torch.from_numpy(piece.entries(units)).to(tensor.device)
+    before = tensor.clone()
+    tensor.index_fill_(axis, entries, 0.0)
+    try:
+        yield
+    finally:
+        tensor.copy_(before)
 
 
 class _Closing:

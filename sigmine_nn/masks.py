@@ -404,11 +404,11 @@ def _check_maskable(module: nn.Module, attribute: str, parameter: str) -> None:
             )
         return
     tensor = module._parameters.get(attribute)
-    if tensor is None or not tensor.is_floating_point():
+    if tensor is None or not (tensor.is_floating_point() or tensor.is_complex()):
         found = "no parameter" if tensor is None else f"of dtype {tensor.dtype}"
         raise ModelError(
-            f"{parameter!r} is {found}, so that it cannot be masked; only floating parameters can. "
-            "Leave its layer out with ignore."
+            f"{parameter!r} is {found}, so that it cannot be masked; only floating and complex "
+            "parameters can. Leave its layer out with ignore."
         )
 
 

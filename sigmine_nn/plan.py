@@ -1,6 +1,6 @@
 """What stays of a model when units are removed: names and numbers, and how tensors are cut.
 
-May import: `sigmine`, `sigmine_nn.units`, `sigmine_nn.masks`.
+May import: `sigmine`, `sigmine_nn.units`, `sigmine_nn.adapters`, `sigmine_nn.masks`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from sigmine.exceptions import InputError
 
+from .adapters import flat_kernel
 from .exceptions import ModelError
 from .masks import has_masks, holders
 
@@ -46,10 +47,14 @@ class RemovalPlan:
         Name of a parameter or buffer, axis, and the entries along it that stay, ascending.
     attributes : dict of str to dict of str to int
         Name of a module, name of an attribute, and its new value.
+    flattened : tuple of str
+        Modules that are written as one list of units first (`sigmine_nn.adapters.flat_kernel`): the
+        first two axes of their tensors become one.
     """
 
     kept: Mapping[str, Mapping[int, list[int]]]
     attributes: Mapping[str, Mapping[str, int]]
+    flattened: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plan as JSON can hold it.
@@ -62,7 +67,11 @@ class RemovalPlan:
             name: {str(axis): entries for axis, entries in axes.items()}
             for name, axes in self.kept.items()
         }
-        return {"kept": kept, "attributes": {m: dict(a) for m, a in self.attributes.items()}}
+        return {
+            "kept": kept,
+            "attributes": {m: dict(a) for m, a in self.attributes.items()},
+            "flattened": list(self.flattened),
+        }
 
     @classmethod
     def from_dict(cls, plan: Any) -> RemovalPlan:
@@ -92,12 +101,13 @@ class RemovalPlan:
                 str(module): {str(name): _whole(value) for name, value in values.items()}
                 for module, values in plan["attributes"].items()
             }
+            flattened = tuple(str(module) for module in plan.get("flattened", []))
         except (TypeError, KeyError, AttributeError, ValueError) as error:
             raise InputError(
                 f"this is no plan of removed units ({type(error).__name__}: {error}); use what "
                 "to_dict has returned."
             ) from error
-        return cls(kept, attributes)
+        return cls(kept, attributes, flattened)
 
     def apply(self, model: nn.Module) -> None:
         """Cut the tensors of a model down, in place.
@@ -116,6 +126,23 @@ class RemovalPlan:
             raise ModelError(
                 "masks are on the model; take them off before its units are removed (Masks.remove)."
             )
+        replaced = self._flatten(model)
+        try:
+            self._apply(model)
+        except BaseException:
+            for name, module in replaced.items():
+                _put_module(model, name, module)
+            raise
+
+    def _flatten(self, model: nn.Module) -> dict[str, nn.Module]:
+        """Put lists of units into the places of tables; return what was there."""
+        found = {name: module_of(model, name) for name in self.flattened}
+        made = {name: flat_kernel(module) for name, module in found.items()}
+        for name, module in made.items():
+            _put_module(model, name, module)
+        return found
+
+    def _apply(self, model: nn.Module) -> None:
         shared = self._tied(model)
         smaller = {name: self._cut(model, name) for name in self.kept}
         modules = {name: module_of(model, name) for name in self.attributes}
@@ -131,8 +158,10 @@ class RemovalPlan:
                 if first not in made:
                     made[first] = _like(module._parameters[attribute], tensor)
                 module._parameters[attribute] = made[first]
-            else:
+            elif attribute in module._buffers:
                 module._buffers[attribute] = tensor
+            else:  # a tensor that is neither, as the last state of a recurrent layer
+                setattr(module, attribute, tensor)
         for name in smaller:
             _repeat_sizes(module_of(model, name.rpartition(".")[0]))
         for name, values in self.attributes.items():
@@ -161,12 +190,12 @@ class RemovalPlan:
     def _cut(self, model: nn.Module, name: str) -> Tensor:
         module_name, _, attribute = name.rpartition(".")
         module = module_of(model, module_name)
-        tensor = module._parameters.get(attribute, module._buffers.get(attribute))
-        if tensor is None:
+        tensor = getattr(module, attribute, None)
+        if not isinstance(tensor, Tensor):
             raise ModelError(
                 f"the model has no parameter or buffer {name!r}; the plan is for another model."
             )
-        return self.cut(name, tensor.detach())
+        return self._cut_axes(name, tensor.detach())
 
     def cut(self, name: str, tensor: Tensor) -> Tensor:
         """Cut a tensor that has the shape of a parameter or buffer.
@@ -188,6 +217,11 @@ class RemovalPlan:
         ModelError
             If the plan does not fit to the shape.
         """
+        if name.rpartition(".")[0] in self.flattened and name in self.kept and tensor.ndim > 1:
+            tensor = tensor.flatten(0, 1)
+        return self._cut_axes(name, tensor)
+
+    def _cut_axes(self, name: str, tensor: Tensor) -> Tensor:
         for axis, entries in self.kept.get(name, {}).items():
             fits = 0 <= axis < tensor.ndim and len(entries) > 0
             fits = fits and entries[0] >= 0 and entries[-1] < tensor.shape[axis]
@@ -200,6 +234,14 @@ class RemovalPlan:
             index = torch.tensor(entries, dtype=torch.int64, device=tensor.device)
             tensor = tensor.index_select(axis, index)
         return tensor.contiguous()
+
+
+def _put_module(model: nn.Module, name: str, module: nn.Module) -> None:
+    """Put a module into the place of another."""
+    around, _, attribute = name.rpartition(".")
+    if not attribute:
+        raise ModelError("the plan replaces the model itself; it is for another model.")
+    setattr(module_of(model, around), attribute, module)
 
 
 def _like(old: nn.Parameter | None, tensor: Tensor) -> nn.Parameter:

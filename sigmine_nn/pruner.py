@@ -54,7 +54,7 @@ class Pruner(BaseEstimator):  # type: ignore[misc]
     criterion : str or Criterion, default="taylor"
         What a unit is worth: a name of `sigmine_nn.criteria.CRITERIA`, or one of your own.
     units : str or Units, default="channel"
-        What a unit is: "channel", "head", "mlp_channel", "row", "element"; or the units.
+        What a unit is: "channel", "head", "mlp_channel", "state", "row", "element"; or the units.
     amount : float, default=0.5
         Fraction of the units that is removed, in [0, 1). With ``test="nested"`` the largest that
         is tried.
@@ -242,6 +242,7 @@ class Pruner(BaseEstimator):  # type: ignore[misc]
             criteria=[criterion, *names],
             units=units,
             loss=loss,
+            example_inputs=example_inputs,
             n_batches=self.n_batches,
             keep_samples=self.n_resamples > 0,
             seed=self.random_state,

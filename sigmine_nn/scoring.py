@@ -141,7 +141,8 @@ def score_by_criteria(
             "give batches, or a criterion of weights alone such as 'l2'."
         )
     if isinstance(units, str):
-        if example_inputs is None and data is not None and Kind(units) is Kind.CHANNEL:
+        traced = (Kind.CHANNEL, Kind.STATE)  # the latter are asked how long sequences are
+        if example_inputs is None and data is not None and Kind(units) in traced:
             batch, data = peeked(data)
             example_inputs = inputs_of(batch)
         units = find_units(model, units, example_inputs, ignore=ignore)
@@ -157,7 +158,7 @@ def score_by_criteria(
             keep_samples=keep_samples or any(criterion.needs_samples for criterion in chosen),
             progress=progress,
         )
-    scoring = Scoring.of(model, units, calibration, seed)
+    scoring = Scoring.of(model, units, calibration, seed, example_inputs)
     with torch.no_grad():
         return {criterion.name: criterion(scoring) for criterion in chosen}
 

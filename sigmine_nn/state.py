@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["leaf_parameters", "unchanged"]
+__all__ = ["kept_attributes", "leaf_parameters", "unchanged"]
 
 
 @contextmanager
@@ -23,8 +23,8 @@ def unchanged(model: nn.Module) -> Iterator[None]:
     ----------
     model : Module
         The model. Its modes, ``requires_grad`` and ``grad`` of its parameters, its buffers (running
-        statistics) and the ``inplace`` attributes of its layers may be changed inside, but not the
-        values of its parameters.
+        statistics), the ``inplace`` attributes of its layers and tensors that layers keep as plain
+        attributes may be changed inside, but not the values of its parameters.
 
     Yields
     ------
@@ -50,7 +50,8 @@ def unchanged(model: nn.Module) -> Iterator[None]:
         if isinstance(getattr(module, "inplace", None), bool)
     }
     try:
-        yield
+        with kept_attributes(model):
+            yield
     finally:
         for name, mode in modes.items():
             modules[name].training = mode
@@ -64,6 +65,30 @@ def unchanged(model: nn.Module) -> Iterator[None]:
                 modules[name]._buffers[attribute] = buffer
                 if not torch.equal(buffer, before):
                     buffer.copy_(before)
+
+
+@contextmanager
+def kept_attributes(model: nn.Module) -> Iterator[None]:
+    """Restore the tensors that layers keep as plain attributes, as recurrent ones keep a state.
+
+    Parameters
+    ----------
+    model : Module
+        The model.
+
+    Yields
+    ------
+    None
+    """
+    kept = [
+        (module, {name: value for name, value in vars(module).items() if isinstance(value, Tensor)})
+        for module in model.modules()
+    ]
+    try:
+        yield
+    finally:
+        for module, values in kept:
+            vars(module).update(values)
 
 
 def leaf_parameters(model: nn.Module) -> dict[str, tuple[str, Tensor]]:

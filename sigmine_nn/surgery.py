@@ -73,12 +73,19 @@ def plan_removal(model: nn.Module, units: Units, keep: Any) -> RemovalPlan:
         )
     gone: dict[tuple[str, int], list[Indices]] = {}
     attributes: dict[str, dict[str, int]] = {}
+    flat: dict[str, list[int]] = {}  # tables written as a list of units, and those that stay
+    flattened: list[str] = []
     for group in units:
         mine = keep[units.range_of(group.name).start : units.range_of(group.name).stop]
         removed = np.flatnonzero(~mine)
         if len(removed) == 0:
             continue
         _check_group(group, mine)
+        if group.flattened:
+            tables = {*(piece.parameter for piece in group.slices), f"{group.flattened}.channel"}
+            flat.update(dict.fromkeys(sorted(tables), np.flatnonzero(mine).tolist()))
+            flattened.append(group.flattened)
+            continue
         for piece in group.slices:
             assert piece.axis is not None
             gone.setdefault((piece.parameter, piece.axis), []).append(piece.entries(removed))
@@ -91,7 +98,8 @@ def plan_removal(model: nn.Module, units: Units, keep: Any) -> RemovalPlan:
         stays = np.ones(units.shapes[name][axis], dtype=bool)
         stays[np.concatenate(entries)] = False
         kept.setdefault(name, {})[axis] = np.flatnonzero(stays).tolist()
-    return RemovalPlan(kept, attributes)
+    kept.update({name: {0: entries} for name, entries in flat.items()})
+    return RemovalPlan(kept, attributes, tuple(flattened))
 
 
 def _check_group(group: UnitGroup, mine: np.ndarray[Any, Any]) -> None:

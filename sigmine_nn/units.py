@@ -66,6 +66,8 @@ class Role(StrEnum):
     """Reads the unit: columns of the layers behind. Zeroing them removes the unit exactly."""
     NORM = "norm"
     """Scale, shift or statistics of a normalisation between."""
+    LABEL = "label"
+    """Says where the unit belongs; goes with it, and is never computed with."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +83,8 @@ class Slice:
     role : Role
         What the entries have to do with the unit.
     index : ndarray of int64, shape (n_units, width), or None
-        Indices along the axis, a row for each unit; None: unit i has entry i, and nothing else.
+        Indices along the axis, a row for each unit; None: unit i has entry i, and nothing else. A
+        row names an entry twice where its unit has fewer than others.
     """
 
     parameter: str
@@ -198,6 +201,10 @@ class UnitGroup:
         normalisation in groups or a grouped convolution would mix them otherwise.
     reason : str
         Why units cannot be removed, where `removable` is False and the kind does not say it.
+    flattened : str
+        Module that is written as one list of units before any of them goes (see
+        `sigmine_nn.adapters.flat_kernel`), so that every row of its tables may lose another number;
+        empty for none. Its slices have no axis.
     """
 
     name: str
@@ -210,6 +217,7 @@ class UnitGroup:
     removable: bool = True
     blocks: int = 1
     reason: str = ""
+    flattened: str = ""
 
     def __post_init__(self) -> None:
         if self.n_units % self.blocks:

@@ -9,5 +9,25 @@ May import: `sigmine`, `sigmine_nn.units`.
 
 from .attention import attention_inputs, find_heads
 from .feed_forward import find_mlp_channels
+from .ssm import (
+    StateLayer,
+    find_states,
+    flat_kernel,
+    read_systems,
+    sequence_lengths,
+    state_layers,
+    states_left_out,
+)
 
-__all__ = ["attention_inputs", "find_heads", "find_mlp_channels"]
+__all__ = [
+    "StateLayer",
+    "attention_inputs",
+    "find_heads",
+    "find_mlp_channels",
+    "find_states",
+    "flat_kernel",
+    "read_systems",
+    "sequence_lengths",
+    "state_layers",
+    "states_left_out",
+]

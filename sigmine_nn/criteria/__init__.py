@@ -2,8 +2,9 @@
 
 High scores are kept. *Units*: "weights" are units of any kind that have weights in their slices;
 "gates" are units whose activations can be seen (rows, channels, heads, MLP channels, but not single
-elements). Where a criterion is not defined, the score is NaN. *Distribution*: whether the score is
-a mean over samples, with standard errors and tests. Formulas and papers are in `CRITERIA`.
+elements), and for `taylor` and `taylor_squared` states. Where a criterion is not defined, the score
+is NaN. *Distribution*: whether the score is a mean over samples, with standard errors and tests.
+Formulas and papers are in `CRITERIA`.
 
 ==================  ==================================  ===========  =========  ============
 criterion           score of a unit                     units        needs      distribution
@@ -29,6 +30,11 @@ snip                share of abs(w x gradient)          weights      loss       
 grasp               theta x H g                         parameters   loss [4]   no [3]
 obd                 theta^2 x Fisher / 2                parameters   loss       no [3]
 obd_ggn             theta^2 x Gauss-Newton / 2          parameters   loss [5]   no [3]
+last                H-infinity norm^2, layers scaled    states       nothing    no
+hinf                H-infinity norm^2                   states       nothing    no
+aire                H2 norm^2, layers scaled            states       nothing    no
+state_magnitude     abs(lambda)^2 ||b||^2 ||c||^2       states       nothing    no
+state_energy        ||c||^2 mean abs(x)^2, scaled       states       inputs     yes
 ==================  ==================================  ===========  =========  ============
 
 1. Not for single elements.
@@ -51,6 +57,7 @@ from . import (
     magnitude,
     normalisation,
     random,
+    state_space,
     taylor,
 )
 from .base import CRITERIA, Criterion, Scoring, criterion, get_criterion
@@ -69,5 +76,6 @@ __all__ = [
     "magnitude",
     "normalisation",
     "random",
+    "state_space",
     "taylor",
 ]

@@ -1,6 +1,7 @@
 """What a criterion is, and the sums over the slices of units that many criteria are made of.
 
-May import: `sigmine`, `sigmine_nn.units`, `sigmine_nn.calibrate`, `sigmine_nn.scores`.
+May import: `sigmine`, `sigmine_nn.units`, `sigmine_nn.adapters`, `sigmine_nn.calibrate`,
+`sigmine_nn.scores`.
 """
 
 from __future__ import annotations
@@ -16,9 +17,11 @@ from torch import Tensor, nn
 
 from sigmine.exceptions import InputError
 
+from ..adapters import read_systems, sequence_lengths
 from ..calibrate import Calibration, Statistic
 from ..exceptions import CalibrationError
 from ..scores import Aggregate, ScoreTable
+from ..state_space import DiagonalSystem
 from ..units import Kind, Role, Units, find_tensor
 
 __all__ = [
@@ -49,12 +52,18 @@ class Scoring:
         What was collected for the criterion; None if it asks for nothing.
     seed : int
         For criteria that draw random numbers.
+    systems : mapping of str to DiagonalSystem
+        The discrete system behind every group of states of state space layers.
+    lengths : mapping of str to int
+        Steps of the sequences that these layers were given, where example inputs were.
     """
 
     units: Units
     tensors: Weights
     calibration: Calibration | None = None
     seed: int = 0
+    systems: Mapping[str, DiagonalSystem] = field(default_factory=dict)
+    lengths: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -63,6 +72,7 @@ class Scoring:
         units: Units,
         calibration: Calibration | None = None,
         seed: int = 0,
+        example_inputs: Any = None,
     ) -> Scoring:
         """Gather what criteria need from a model; of masked parameters the masked values.
 
@@ -76,6 +86,8 @@ class Scoring:
             What was collected.
         seed : int, default=0
             For criteria that draw random numbers.
+        example_inputs : Tensor, tuple or mapping, optional
+            What the network takes: criteria of states learn from them how long sequences are.
 
         Returns
         -------
@@ -85,7 +97,12 @@ class Scoring:
         units.check(model)
         found = {name: find_tensor(model, name) for name in units.shapes}
         tensors = {name: tensor.detach() for name, tensor in found.items() if tensor is not None}
-        return cls(units, tensors, calibration, seed)
+        systems, lengths = {}, {}
+        if any(group.kind is Kind.STATE for group in units):
+            systems = read_systems(model)
+            if example_inputs is not None:
+                lengths = sequence_lengths(model, example_inputs)
+        return cls(units, tensors, calibration, seed, systems, lengths)
 
     def parameter_means(self, statistic: Statistic) -> dict[str, Tensor]:
         """Return the collected means of parameters.
@@ -307,7 +324,18 @@ def _by_unit(values: Tensor, axis: int | None, index: np.ndarray[Any, Any] | Non
     if index is None:
         return along
     where = torch.from_numpy(index).to(along.device)
-    return along[where].sum(dim=1)
+    return (along[where] * torch.from_numpy(_first_mentions(index)).to(along)).sum(dim=1)
+
+
+def _first_mentions(index: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Return 1 where a row of an index names an entry for the first time, else 0."""
+    ordered = np.argsort(index, axis=1, kind="stable")
+    values = np.take_along_axis(index, ordered, axis=1)
+    fresh = np.ones(index.shape, dtype=np.float64)
+    fresh[:, 1:] = values[:, 1:] != values[:, :-1]
+    out = np.empty_like(fresh)
+    np.put_along_axis(out, ordered, fresh, axis=1)
+    return out
 
 
 def times_weights(scoring: Scoring, statistic: Statistic, power: int = 1) -> dict[str, Tensor]:

@@ -110,5 +110,5 @@ def _squares(scoring: Scoring, roles: Sequence[str]) -> Tensor:
         scoring.units,
         scoring.tensors,
         [Role(r) for r in roles],
-        transform=lambda weight: weight.double().square(),
+        transform=lambda weight: weight.abs().double().square(),
     )

@@ -15,9 +15,10 @@ ROOT = Path(__file__).resolve().parents[2] / "sigmine_nn"
 # From the bottom up. A part may import parts of its own layer and of the layers below it.
 LAYERS = (
     "exceptions",
-    "units state moments rank_measures resampling",
+    "units state moments rank_measures resampling state_space",
     "objective functional noninferiority risk_control schedules growth report _ladder",
-    "gating adapters collector curvature synaptic_flow scores evaluation risks _scope",
+    "gating adapters collector curvature parameter_gates synaptic_flow",
+    "scores evaluation risks _scope",
     "graph masks calibrate costs allocation significance",
     "discovery criteria plan selection agreement comparison",
     "surgery removal stopping",

@@ -166,7 +166,7 @@ def test_a_tied_weight_is_counted_once_and_masked_at_both_places():
         ({"kind": "neuron"}, InputError, "'neuron' is not known"),
         ({"kind": "channel"}, InputError, "no example_inputs"),
         ({"kind": "head"}, ModelError, "no units of kind 'head'"),
-        ({"kind": "state"}, ModelError, "give a provider"),
+        ({"kind": "state"}, ModelError, "no units of kind 'state'"),
         ({"kind": "row", "ignore": ["nowhere"]}, ModelError, "ignore names 'nowhere'"),
         ({"kind": "row", "ignore": "0"}, InputTypeError, "give a list"),
         ({"kind": "row", "ignore": ["*"]}, ModelError, "outside of the layers that are ignored"),
