@@ -19,8 +19,7 @@ def main() -> None:
     # 7 samples in two batches here, 4 in one there.
     data = in_batches(x[:7], y[:7], 4, 3) if rank == 0 else [(x[7:], y[7:])]
     units = model.units()
-    statistics = set(Statistic) - {Statistic.STATE_ENERGY}  # there are no states here
-    found = calibrate(model, data, units, statistics, loss="cross_entropy", keep_samples=True)
+    found = calibrate(model, data, units, list(Statistic), loss="cross_entropy", keep_samples=True)
     scoring = Scoring.of(model, units, found)
     answer = {
         "n_samples": found.n_samples,

@@ -501,8 +501,9 @@ def test_two_processes_give_the_scores_of_one(tmp_path, repository):
         process.stderr.close()
     model, (x, y) = residual(), images(11)
     alone = calibrate(
-        model, in_batches(x, y, 7, 4), model.units(), ALL, loss="cross_entropy", keep_samples=True
-    )
+        model, in_batches(x, y, 7, 4), model.units(), list(Statistic), loss="cross_entropy",
+        keep_samples=True,
+    )  # fmt: skip
     scoring = Scoring.of(model, model.units(), alone)
     for rank in (0, 1):
         found = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
