@@ -1,11 +1,12 @@
 # The public names, and where each one is: read by type checkers, and by lazy_loader at run time.
-from . import agreement, calibrate, criteria
+from . import agreement, calibrate, criteria, methods, state_space
 from .agreement import Agreement, Stability, stability
 from .bridge import mine_units
 from .calibrate import Calibration, Statistic
 from .comparison import compare_models, mcnemar, newcombe_interval, paired_bootstrap
 from .costs import Costs, Latency, measure_latency
 from .criteria import CRITERIA, Criterion, get_criterion
+from .curves import PruningCurves, pruning_curve
 from .discovery import find_units
 from .evaluation import Evaluation, evaluate
 from .exceptions import CalibrationError, EquivalenceError, ModelError, TracingError
@@ -68,6 +69,7 @@ __all__ = [
     "Polynomial",
     "ProgressiveSoft",
     "Pruner",
+    "PruningCurves",
     "PruningResults",
     "RankUncertainty",
     "RemovalTest",
@@ -97,10 +99,12 @@ __all__ = [
     "load_pruned",
     "mcnemar",
     "measure_latency",
+    "methods",
     "mine_units",
     "nested_keeps",
     "newcombe_interval",
     "paired_bootstrap",
+    "pruning_curve",
     "rank_uncertainty",
     "recalibrate_batchnorm",
     "regrown_values",
@@ -112,6 +116,7 @@ __all__ = [
     "select_units",
     "split_data",
     "stability",
+    "state_space",
     "test_joint_removal",
     "test_nested_removal",
     "test_removal",

@@ -78,8 +78,11 @@ def evaluate(
         model.eval()
         for batch in batches(data, n_batches):
             batch = moved(batch, device)
-            losses.append(objective.per_sample(model, batch).cpu())
-            right = _right(objective, model, batch)
+            outputs = None  # of the model as it is; losses may ask it for something else
+            if not objective.takes_model and objective.loss is not None:
+                outputs = objective.outputs(model, batch)
+            losses.append(objective.per_sample(model, batch, outputs).cpu())
+            right = _right(outputs, batch)
             if right is not None:
                 hits.append(right.cpu())
     if not losses:
@@ -94,11 +97,11 @@ def evaluate(
     return Evaluation(n, float(values.mean()), error, accuracy, accuracy_error)
 
 
-def _right(objective: Objective, model: nn.Module, batch: object) -> Tensor | None:
+def _right(outputs: object, batch: object) -> Tensor | None:
     """Say for every sample whether its class has the largest output; None if there are none."""
-    if not isinstance(batch, tuple | list) or len(batch) != 2 or objective.takes_model:
+    if not isinstance(batch, tuple | list) or len(batch) != 2:
         return None
-    outputs, targets = objective.outputs(model, batch), batch[1]
+    targets = batch[1]
     if (
         not isinstance(outputs, Tensor)
         or not isinstance(targets, Tensor)

@@ -228,7 +228,7 @@ class Objective:
             )
         return value
 
-    def value(self, model: nn.Module, batch: Any, **options: Any) -> Tensor:
+    def value(self, model: nn.Module, batch: Any, *, outputs: Any = None, **options: Any) -> Tensor:
         """Return what the loss makes of a batch, without a look at its value.
 
         Parameters
@@ -237,6 +237,8 @@ class Objective:
             The model.
         batch : object
             The batch.
+        outputs : object, optional
+            What the model makes of it, where that is known; for losses of outputs and targets.
         **options
             Of the loss, such as ``reduction``.
 
@@ -265,7 +267,8 @@ class Objective:
                     f"a batch is a {type(batch).__name__}, and the loss needs targets; give pairs "
                     "of (inputs, targets), or a loss that is a function of (model, batch)."
                 )
-            value = self._reduced(self.outputs(model, batch), batch[1], options)
+            outputs = self.outputs(model, batch) if outputs is None else outputs
+            value = self._reduced(outputs, batch[1], options)
         if not isinstance(value, Tensor):
             raise CalibrationError(
                 f"the loss is a {type(value).__name__}; it must be a tensor with one number."
@@ -285,7 +288,7 @@ class Objective:
         return self.loss(outputs, targets, **options)
 
     @torch.no_grad()
-    def per_sample(self, model: nn.Module, batch: Any) -> Tensor:
+    def per_sample(self, model: nn.Module, batch: Any, outputs: Any = None) -> Tensor:
         """Return the loss of every sample of a batch, without gradients.
 
         Parameters
@@ -294,6 +297,8 @@ class Objective:
             The model, in the mode in which it is to be asked.
         batch : object
             The batch.
+        outputs : object, optional
+            As in `value`.
 
         Returns
         -------
@@ -308,7 +313,7 @@ class Objective:
         """
         n = length_of(batch)
         if self._knows_reduction:
-            value = self.value(model, batch, reduction="none")
+            value = self.value(model, batch, outputs=outputs, reduction="none")
             losses = value.reshape(n, -1).double().mean(dim=1)
             if not bool(losses.isfinite().all()):
                 first = int((~losses.isfinite()).to(torch.uint8).argmax())

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from sigmine.exceptions import InputError, StatisticalWarning
 from sigmine.ranking import order
 
+from .adapters import OneStep, read_systems
 from .agreement import Agreement, agreement
 from .costs import Costs, measure_latency
 from .criteria import Criterion, get_criterion
@@ -36,10 +37,12 @@ from .scoring import inputs_of, peeked, score_by_criteria
 from .selection import UnitSelection, select_units
 from .significance import RankUncertainty, rank_uncertainty, scopes_of
 from .surgery import remove_units
-from .units import Units
+from .units import Kind, Units
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from .curves import PruningCurves
 
 __all__ = ["Pruner", "completed"]
 
@@ -462,6 +465,7 @@ class Pruner(BaseEstimator):  # type: ignore[misc]
         *,
         data: Any = None,
         latency: bool = False,
+        curves: PruningCurves | None = None,
     ) -> PruningResults:
         """Return the result for tables and reports; measure what the pruning has done.
 
@@ -474,7 +478,10 @@ class Pruner(BaseEstimator):  # type: ignore[misc]
         data : iterable of batches, optional
             On which both are compared: neither calibration nor training data.
         latency : bool, default=False
-            Whether to time both on the example inputs.
+            Whether to time both on the example inputs; of state space models also one recurrent
+            step, of a single sequence.
+        curves : PruningCurves, optional
+            Quality against the amount removed, for the report.
 
         Returns
         -------
@@ -501,7 +508,13 @@ class Pruner(BaseEstimator):  # type: ignore[misc]
             found["latency"] = measure_latency(
                 {"before": model, "after": small}, self._example_inputs
             )
-        return self._results(**found)
+        if any(group.kind is Kind.STATE for group in self.units_):
+            found["systems"] = read_systems(model)
+            steps = {"before": OneStep(model)}
+            if small is not None and latency and steps["before"].n_layers:
+                steps["after"] = OneStep(small)
+                found["step_latency"] = measure_latency(steps, torch.zeros(1), repeats=100)
+        return self._results(**found, curves=curves)
 
     def _results(self, **found: Any) -> PruningResults:
         self._require_fit()

@@ -23,9 +23,12 @@ from .removal import RemovalTest
 from .scores import ScoreTable
 from .selection import UnitSelection
 from .significance import RankUncertainty
+from .state_space import DiagonalSystem
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from .curves import PruningCurves
 
 __all__ = ["PruningResults"]
 
@@ -58,6 +61,12 @@ class PruningResults:
         Quality on data that were given for it.
     latency : mapping of str to Latency, or None
         Of "before" and "after", if it was measured.
+    step_latency : mapping of str to Latency, or None
+        The same of one recurrent step of all state space layers.
+    systems : mapping of str to DiagonalSystem, or None
+        The discrete system behind every group of states, of the network that was ranked.
+    curves : PruningCurves or None
+        Quality against the amount removed, if it was measured.
     """
 
     model_name: str
@@ -72,6 +81,9 @@ class PruningResults:
     before: Evaluation | None = None
     after: Evaluation | None = None
     latency: Mapping[str, Latency] | None = None
+    step_latency: Mapping[str, Latency] | None = None
+    systems: Mapping[str, DiagonalSystem] | None = field(default=None, repr=False)
+    curves: PruningCurves | None = field(default=None, repr=False)
 
     @property
     def ranking(self) -> pd.DataFrame:

@@ -18,8 +18,10 @@ from .ssm import (
     state_layers,
     states_left_out,
 )
+from .stepping import OneStep
 
 __all__ = [
+    "OneStep",
     "StateLayer",
     "attention_inputs",
     "find_heads",

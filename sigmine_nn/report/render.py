@@ -118,6 +118,13 @@ class _Figures:
         found = self._summary["agreement"]
         return _markup(figures.agreement(found["names"], found["values"]))
 
+    def unit_discs(self) -> Markup:
+        return _markup(figures.unit_discs(self._summary["states"]["layers"]))
+
+    def curves(self) -> Markup:
+        found = self._summary["curves"]
+        return _markup(figures.curves(found["ways"], found["whole"], found["metric"]))
+
 
 def _markup(svg: str) -> Markup:
     """Mark a figure as safe: it escapes its own labels."""

@@ -81,6 +81,35 @@ SCHEMA: dict[str, Any] = {
         }
     ),
     "agreement": Nullable({"names": ["text"], "values": [["number?"]], "sentence": "text"}),
+    "states": Nullable(
+        {
+            "layers": [
+                {
+                    "layer": "text",
+                    "n_states": "count",
+                    "points": [{"re": "number", "im": "number", "score": "number", "keep": "flag"}],
+                }
+            ],
+            "sentence": "text",
+        }
+    ),
+    "curves": Nullable(
+        {
+            "metric": "text",
+            "n_models": "count",
+            "whole": "number",
+            "ways": [
+                {
+                    "way": "text",
+                    "points": [
+                        {"amount": "number", "mean": "number", "low": "number?", "high": "number?"}
+                    ],
+                    "largest": "number",
+                }
+            ],
+            "sentence": "text",
+        }
+    ),
     "notes": [{"name": "text", "text": "text"}],
 }
 
@@ -126,6 +155,9 @@ def _check(summary: dict[str, Any]) -> None:
     undecided = summary["undecided"]
     if undecided and not 0.0 <= undecided["low"] <= undecided["high"] <= 1.0:
         raise ValueError("the limits of undecided are no probabilities in order")
+    for i, layer in enumerate((summary["states"] or {"layers": []})["layers"]):
+        if any(not 0.0 <= point["score"] <= 1.0 for point in layer["points"]):
+            raise ValueError(f"states.layers[{i}] has scores outside of 0 to 1")
     agreement = summary["agreement"]
     if agreement:
         sizes = {len(agreement["names"]), len(agreement["values"]), *map(len, agreement["values"])}

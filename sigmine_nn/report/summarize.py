@@ -1,6 +1,6 @@
 """Collect the results of a pruning into a plain dict: strings, numbers, lists, None.
 
-Allowed imports: `sigmine`; `sigmine_nn.results` for the type checker only.
+Allowed imports: `sigmine`, `sigmine_nn.units`; `sigmine_nn.results` for the type checker only.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ import numpy as np
 from sigmine import __version__
 from sigmine.report import formats
 
+from ..units import Kind
 from .schema import FORMAT, FORMAT_VERSION
+from .states import state_facts, summarize_curves, summarize_states
 
 if TYPE_CHECKING:
     from ..evaluation import Evaluation
@@ -58,6 +60,8 @@ def summarize(results: PruningResults) -> dict[str, Any]:
         "undecided": _undecided(results),
         "removal": _removal(results),
         "agreement": _agreement(results),
+        "states": summarize_states(results),
+        "curves": summarize_curves(results),
         "notes": _notes(results),
     }
 
@@ -144,7 +148,8 @@ def _facts(results: PruningResults) -> list[dict[str, Any]]:
         _fact("Units", f"{int(keep.sum()):,}", f"{len(keep):,}"),
         _fact("Parameters", f"{costs.parameters(keep):,}", f"{costs.parameters():,}"),
     ]
-    if costs.uses is not None:
+    # Products inside of state space layers are not counted: the figure would not move.
+    if costs.uses is not None and any(g.kind is not Kind.STATE for g in results.table.units):
         facts.append(_fact("Multiply-adds", _large(costs.flops(keep)), _large(costs.flops())))
     if results.latency:
         before, after = results.latency["before"], results.latency["after"]
@@ -156,6 +161,7 @@ def _facts(results: PruningResults) -> list[dict[str, Any]]:
                 "was",
             )
         )
+    facts += [_fact(*fact) for fact in state_facts(results)]
     for name, attribute in (("Loss", "loss"), ("Accuracy", "accuracy")):
         after_, before_ = (_measure(e, attribute) for e in (results.after, results.before))
         if after_ is not None and before_ is not None:

@@ -25,6 +25,7 @@ LAYERS = (
     "saving scoring joint_removal",
     "results",
     "pruner bridge",
+    "curves",
     "methods",
     "cli",
 )
