@@ -21,7 +21,6 @@ from torch import Tensor, nn
 from sigmine._checks import one_of, open_unit, real_number, whole_number
 from sigmine.exceptions import InputError, InputTypeError
 
-from .criteria import get_criterion
 from .evaluation import evaluate
 from .exceptions import CalibrationError
 from .masks import apply_masks
@@ -118,7 +117,7 @@ def pruning_curve(
         note(_WHOLE, 0.0, 0.0, model)
         for label, way in ways.items():
             if isinstance(way, Pruner):
-                draws = n_draws if get_criterion(way.criterion).name == "random" else 1
+                draws = n_draws if way.chosen_criterion().name == "random" else 1
                 for draw in range(draws):
                     asked = (calibration, loss, example_inputs)
                     for amount, removed, small in _masked(model, way, amounts, draw, *asked):
@@ -158,7 +157,7 @@ def _masked(
     example_inputs: Any,
 ) -> Iterable[tuple[float, float, nn.Module]]:
     """Go through the amounts with one scoring: the amount, what is really removed, the network."""
-    criterion = get_criterion(way.criterion)
+    criterion = way.chosen_criterion()
     if criterion.needs_data and calibration is None:
         raise CalibrationError(
             f"criterion {criterion.name!r} looks at data, and there are none for it; give "

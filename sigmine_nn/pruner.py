@@ -228,7 +228,7 @@ class Pruner(BaseEstimator):  # type: ignore[misc]
             was.
         """
         self.__dict__.pop("selection_", None)  # a fit that fails leaves no half of an earlier one
-        criterion = get_criterion(self.criterion)
+        criterion = self.chosen_criterion()
         self._check(test_data)
         if example_inputs is None and data is not None:
             batch, data = peeked(data)
@@ -265,6 +265,20 @@ class Pruner(BaseEstimator):  # type: ignore[misc]
             gone = float((~self.selection_.keep).mean())
             self.agreement_ = agreement(tables, gone if 0.0 < gone < 1.0 else 0.5)
         return self
+
+    def chosen_criterion(self) -> Criterion:
+        """Return the criterion with its options, as `fit` will use it.
+
+        Returns
+        -------
+        Criterion
+
+        Raises
+        ------
+        InputError
+            If it is not known.
+        """
+        return get_criterion(self.criterion)
 
     def _check(self, test_data: Any) -> None:
         if self.level is None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..criteria import get_criterion
+from ..criteria import Criterion, get_criterion
 from ..exceptions import ModelError
 from ..pruner import Pruner
 from ..units import Units
@@ -109,6 +109,21 @@ class LAST(Pruner):
         self.normalise = normalise
         self.legacy_bidirectional = legacy_bidirectional
 
+    def chosen_criterion(self) -> Criterion:
+        """Return the criterion "last" with the options of this recipe.
+
+        Returns
+        -------
+        Criterion
+        """
+        return get_criterion(
+            "last",
+            horizon=self.horizon,
+            norm=self.norm,
+            normalise=self.normalise,
+            legacy_bidirectional=self.legacy_bidirectional,
+        )
+
     def fit(
         self,
         model: nn.Module,
@@ -153,13 +168,6 @@ class LAST(Pruner):
         StatisticalWarning
             If states remember longer than the sequences are, and no horizon is set.
         """
-        self.criterion = get_criterion(
-            "last",
-            horizon=self.horizon,
-            norm=self.norm,
-            normalise=self.normalise,
-            legacy_bidirectional=self.legacy_bidirectional,
-        )
         super().fit(model, data, loss=loss, test_data=test_data, example_inputs=example_inputs)
         if self.scores_.score.isnan().all():
             raise ModelError(
