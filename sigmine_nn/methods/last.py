@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ..criteria import Criterion, get_criterion
 from ..exceptions import ModelError
 from ..pruner import Pruner
-from ..units import Units
+from ..units import Kind, Units
 
 __all__ = ["LAST"]
 
@@ -168,9 +168,11 @@ class LAST(Pruner):
         StatisticalWarning
             If states remember longer than the sequences are, and no horizon is set.
         """
-        super().fit(model, data, loss=loss, test_data=test_data, example_inputs=example_inputs)
-        if self.scores_.score.isnan().all():
+        kinds = self.units if isinstance(self.units, str) else {g.kind for g in self.units}
+        if kinds not in (Kind.STATE, {Kind.STATE}):
             raise ModelError(
-                "none of the units is a state of a state space layer; give units='state'."
+                f"units={self.units!r} are not only states of state space layers, and others have "
+                "no such score; give units='state', or units of that kind."
             )
+        super().fit(model, data, loss=loss, test_data=test_data, example_inputs=example_inputs)
         return self

@@ -86,7 +86,7 @@ def summarize_states(results: PruningResults) -> dict[str, Any] | None:
     place = np.full(units.n, np.nan)
     known = ~np.isnan(scores)
     if known.any():
-        place[known] = np.asarray(ranks(scores[known], largest=False)) / max(1, int(known.sum()))
+        place[known] = np.asarray(ranks(scores[known], largest=False, ties="max")) / known.sum()
     every = max(1, math.ceil(units.n / _POINTS))
     split, keep = units.split(place), units.split(results.selection.keep)
     layers = []
