@@ -9,6 +9,8 @@ from sphinx.application import Sphinx
 sys.path.insert(0, str(Path(__file__).resolve().parent / "_ext"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from quick_examples import QuickForm
+
 from sigmine import __version__
 from sigmine.columns import COLUMNS
 
@@ -48,6 +50,7 @@ sphinx_gallery_conf = {
     "min_reported_time": 1,
     "show_signature": False,
     "within_subsection_order": "FileNameSortKey",
+    "reset_argv": QuickForm(),
 }
 
 html_theme = "pydata_sphinx_theme"
@@ -64,7 +67,7 @@ html_theme_options = {
 # No sidebar of sections on pages that have none.
 _PLAIN_PAGES = (
     "install", "quickstart", "concepts", "guarantees", "mathematics", "cli",
-    "auto_examples/*", "studies/*",
+    "auto_examples/*", "studies/*", "methods/*",
 )  # fmt: skip
 html_sidebars = {page: [] for page in _PLAIN_PAGES}
 # A paper cited by its module, not by a sentence, is no mistake.

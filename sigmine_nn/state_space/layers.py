@@ -14,7 +14,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from sigmine._checks import whole_number
+from sigmine._checks import one_of, whole_number
 from sigmine.exceptions import InputError
 
 from .systems import Discretization, discretize
@@ -105,6 +105,9 @@ class S5(nn.Module):
         Stored states, each for a pair.
     blocks : int, default=1
         Blocks of equal size that the states begin in.
+    init : {"hippo", "s4d-lin"}, default="hippo"
+        The eigenvalues at the start, of every block: those of the normal part of HiPPO-LegS, or
+        -1/2 + i pi n, which makes the layer an S4D with many inputs and outputs.
     dt_min, dt_max : float, default=0.001 and 0.1
         Range of the step sizes at the start. States remember some 2 / Delta steps: for sequences of
         length L, 1 / L to 100 / L suits.
@@ -133,7 +136,8 @@ class S5(nn.Module):
     Notes
     -----
     J. T. H. Smith, A. Warrington, S. W. Linderman, Simplified state space layers for sequence
-    modeling, ICLR 2023. Random numbers are those of torch's default generator.
+    modeling, ICLR 2023; "s4d-lin" after A. Gu, K. Goel, A. Gupta, C. Re, NeurIPS 2022, equation 9.
+    Random numbers are those of torch's default generator.
 
     Examples
     --------
@@ -149,6 +153,7 @@ class S5(nn.Module):
         n_states: int,
         *,
         blocks: int = 1,
+        init: str = "hippo",
         dt_min: float = 1e-3,
         dt_max: float = 1e-1,
         discretization: str = "zoh",
@@ -169,6 +174,9 @@ class S5(nn.Module):
         # Of a block of twice the size, the half with positive imaginary parts is stored.
         eigenvalues, vectors = hippo_normal(2 * size)
         half, basis = eigenvalues[:size], vectors[:, :size]
+        if one_of("init", init, ("hippo", "s4d-lin")) == "s4d-lin":
+            imaginary = math.pi * torch.arange(size, dtype=torch.float64)
+            half = torch.complex(torch.full_like(imaginary, -0.5), imaginary)
         self.Lambda_re = nn.Parameter(half.real.float().repeat(blocks))
         self.Lambda_im = nn.Parameter(half.imag.float().repeat(blocks))
         drawn = torch.randn(blocks, 2 * size, d_model, dtype=torch.float64) / math.sqrt(d_model)
