@@ -55,7 +55,7 @@ Loss = Annotated[
     str | None, typer.Option(help="cross_entropy, mse, or FILE.py:FUNCTION of (outputs, targets).")
 ]
 Criterion = Annotated[str, typer.Option(help="What ranks the units; --list-criteria shows all.")]
-Units = Annotated[str, typer.Option(help="channel, head, mlp_channel, row or element.")]
+Units = Annotated[str, typer.Option(help="channel, head, mlp_channel, state, row or element.")]
 Amount = Annotated[float, typer.Option(help="Fraction of the units that goes.")]
 Params = Annotated[
     float | None, typer.Option(help="Fraction of the parameters that goes, instead of --amount.")

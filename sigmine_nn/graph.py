@@ -216,7 +216,8 @@ def within(seconds: float, function: Callable[[], Result]) -> Result:
         raise TracingError(
             f"the dependencies of the network were not found within {seconds:g} seconds; some "
             "networks cannot be traced. Give a larger time_limit, name a kind of unit that needs "
-            "no tracing ('row', 'element', 'head', 'mlp_channel'), or give a provider of your own."
+            "no tracing ('row', 'element', 'head', 'mlp_channel', 'state'), or give a provider of "
+            "your own."
         )
     if errors:
         raise errors[0]
