@@ -411,6 +411,17 @@ def test_atomic_write(tmp_path, data, content):
         assert leftovers(tmp_path) == ["report.html"]
 
 
+def test_a_writer_that_puts_its_own_file_there_keeps_the_permissions(tmp_path):
+    # As writers do that are atomic by themselves, with a file for the owner alone.
+    plain = tmp_path / "plain.txt"
+    plain.write_text("x")
+    with atomic_path(tmp_path / "b.txt") as temporary:
+        other = tmp_path / "other"
+        os.close(os.open(other, os.O_CREAT | os.O_WRONLY, 0o600))
+        os.replace(other, temporary)
+    assert (tmp_path / "b.txt").stat().st_mode == plain.stat().st_mode
+
+
 def test_the_temporary_file_has_the_suffix_and_the_folder(tmp_path):
     with atomic_path(tmp_path / "a.csv.gz") as temporary:
         assert temporary.name.endswith(".csv.gz")
