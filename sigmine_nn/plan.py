@@ -101,7 +101,7 @@ class RemovalPlan:
                 str(module): {str(name): _whole(value) for name, value in values.items()}
                 for module, values in plan["attributes"].items()
             }
-            flattened = tuple(str(module) for module in plan.get("flattened", []))
+            flattened = tuple(_listed(plan.get("flattened", [])))
         except (TypeError, KeyError, AttributeError, ValueError) as error:
             raise InputError(
                 f"this is no plan of removed units ({type(error).__name__}: {error}); use what "
@@ -138,6 +138,8 @@ class RemovalPlan:
         """Put lists of units into the places of tables; return what was there."""
         found = {name: module_of(model, name) for name in self.flattened}
         made = {name: flat_kernel(module) for name, module in found.items()}
+        if "" in made:
+            raise ModelError("the plan replaces the model itself; it is for another model.")
         for name, module in made.items():
             _put_module(model, name, module)
         return found
@@ -190,7 +192,8 @@ class RemovalPlan:
     def _cut(self, model: nn.Module, name: str) -> Tensor:
         module_name, _, attribute = name.rpartition(".")
         module = module_of(model, module_name)
-        tensor = getattr(module, attribute, None)
+        held = (module._parameters, module._buffers, vars(module))  # nothing that is computed
+        tensor = next((place[attribute] for place in held if attribute in place), None)
         if not isinstance(tensor, Tensor):
             raise ModelError(
                 f"the model has no parameter or buffer {name!r}; the plan is for another model."
@@ -239,8 +242,6 @@ class RemovalPlan:
 def _put_module(model: nn.Module, name: str, module: nn.Module) -> None:
     """Put a module into the place of another."""
     around, _, attribute = name.rpartition(".")
-    if not attribute:
-        raise ModelError("the plan replaces the model itself; it is for another model.")
     setattr(module_of(model, around), attribute, module)
 
 
@@ -259,6 +260,12 @@ def _check_size(module: nn.Module, name: str, attribute: str, value: int) -> Non
             f"the plan sets {attribute!r} of module {name!r} to {value}, and it is {before!r}; it "
             "must be a whole number that gets smaller. The plan is for another model."
         )
+
+
+def _listed(names: Any) -> list[str]:
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise TypeError(f"{names!r} is no list of names")
+    return names
 
 
 def _whole(value: Any) -> int:

@@ -195,13 +195,25 @@ def _compare(
     else:
         wide = torch.float32 if dtypes & {torch.float16, torch.bfloat16} else None
     if wide is not None:
-        masked, small = masked.to(wide), copy.deepcopy(small).to(wide)
+        masked, small = _widened(masked, wide), _widened(copy.deepcopy(small), wide)
         example_inputs = _cast(example_inputs, wide)
     apply_masks(masked, units, keep)
     try:
         return largest_difference(masked, small, example_inputs), ""
     except (RuntimeError, ValueError, TypeError, AssertionError, IndexError) as error:
         return float("inf"), f"does not run ({type(error).__name__}: {error}), other than"
+
+
+def _widened(model: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """Cast a model in place; what is complex stays so, which ``model.to(dtype)`` would not do."""
+    kinds = {True: dtype.to_complex(), False: dtype}
+
+    def cast(tensor: Tensor) -> Tensor:
+        known = tensor.is_floating_point() or tensor.is_complex()
+        return tensor.to(kinds[tensor.is_complex()]) if known else tensor
+
+    model._apply(cast)  # type: ignore[no-untyped-call]
+    return model
 
 
 def _cast(inputs: Any, dtype: torch.dtype) -> Any:

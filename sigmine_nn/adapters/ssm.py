@@ -124,6 +124,18 @@ def _shapes(module: nn.Module, names: tuple[str, ...]) -> list[tuple[int, ...]] 
     return found if len(found) == len(names) else None
 
 
+def _unwrapped(module: nn.Module) -> nn.Module:
+    """Return the layer inside of the wrapper of s5-pytorch; any other module as it is.
+
+    A model may call its layer ``seq`` too: the wrapper has a width, and nothing else in it.
+    """
+    inner = getattr(module, "seq", None)
+    if not isinstance(inner, nn.Module) or not hasattr(module, "width"):
+        return module
+    alone = len(module._modules) == 1 and not module._parameters
+    return inner if alone else module
+
+
 def _columns(module: S5) -> Tensor:
     """Return the output columns of all directions of a layer."""
     names = ("C1", "C2") if module.bidirectional else ("C",)
@@ -174,7 +186,7 @@ class _S5TorchAdapter:
     label = "S5"
 
     def matches(self, module: nn.Module) -> bool:
-        ssm: Any = self._ssm(module)
+        ssm: Any = _unwrapped(module)
         names = ("Lambda", "B", "C", "log_step")
         if not all(isinstance(getattr(ssm, name, None), Tensor) for name in names):
             return False
@@ -183,13 +195,8 @@ class _S5TorchAdapter:
         fits = fits and ssm.C.is_complex() and ssm.C.shape[1] in (n, 2 * n)
         return bool(fits and callable(getattr(ssm, "discretize", None)))
 
-    @staticmethod
-    def _ssm(module: nn.Module) -> nn.Module:
-        inner = getattr(module, "seq", None)
-        return inner if isinstance(inner, nn.Module) else module
-
     def read(self, module: nn.Module) -> DiagonalSystem:
-        ssm: Any = self._ssm(module)
+        ssm: Any = _unwrapped(module)
         method = Discretization.ZOH
         if "bilinear" in getattr(ssm.discretize, "__name__", ""):
             method = Discretization.BILINEAR
@@ -201,7 +208,7 @@ class _S5TorchAdapter:
         return DiagonalSystem(eigenvalues, inputs, outputs, conjugate=False, members=members)
 
     def slices(self, module: nn.Module, name: str, system: DiagonalSystem) -> list[Slice]:
-        ssm: Any = self._ssm(module)
+        ssm: Any = _unwrapped(module)
         prefix = name if ssm is module else joined(name, "seq")
         index, n = _index(system), system.n_states
         slices = [
@@ -223,16 +230,10 @@ class _S4DAdapter:
     label = "S4D"
 
     def matches(self, module: nn.Module) -> bool:
-        kernel: Any = getattr(module, "kernel", None)
-        if not isinstance(kernel, nn.Module):
-            return False
-        names = ("C", "log_dt", "log_A_real", "A_imag")
-        shapes = _shapes(kernel, names)
-        if shapes is None:
-            return False
-        C, log_dt, log_A_real, A_imag = shapes
-        flat = isinstance(kernel, FlatS4DKernel)
-        return log_A_real == A_imag and (*A_imag, 2) == C and (flat or log_dt == A_imag[:1])
+        kernel = getattr(module, "kernel", None)
+        return isinstance(kernel, nn.Module) and (
+            isinstance(kernel, FlatS4DKernel) or _is_table(kernel)
+        )
 
     def read(self, module: nn.Module) -> DiagonalSystem:
         kernel: Any = module.kernel
@@ -320,6 +321,18 @@ def _channels(kernel: nn.Module) -> Tensor:
     return torch.arange(n, device=imaginary.device).repeat_interleave(m)
 
 
+_TABLES = ("C", "log_A_real", "A_imag", "log_dt")
+
+
+def _is_table(kernel: nn.Module) -> bool:
+    """Whether a module holds the states of an S4D layer, a row a feature."""
+    shapes = _shapes(kernel, _TABLES)
+    if shapes is None:
+        return False
+    C, log_A_real, A_imag, log_dt = shapes
+    return len(A_imag) == 2 and log_A_real == A_imag and (*A_imag, 2) == C and log_dt == A_imag[:1]
+
+
 def flat_kernel(kernel: nn.Module) -> FlatS4DKernel:
     """Write the kernel of an S4D layer as one list of states, with their features.
 
@@ -332,24 +345,28 @@ def flat_kernel(kernel: nn.Module) -> FlatS4DKernel:
     -------
     FlatS4DKernel
         Which returns the same kernels. Its parameters are copies, and keep what other code has
-        noted on the originals.
+        noted on the originals; what was a buffer (``s4d.py`` without training of a part) is one.
 
     Raises
     ------
     ModelError
         If the kernel has no such tensors.
     """
-    names = ("C", "log_A_real", "A_imag", "log_dt")
-    if _shapes(kernel, names) is None:
+    if not _is_table(kernel):
         raise ModelError(
-            f"{type(kernel).__name__} is not the kernel of an S4D layer (C, log_dt, log_A_real, "
-            "A_imag); the plan is for another model."
+            f"{type(kernel).__name__} is not the kernel of an S4D layer with a row of states a "
+            "feature (C, log_dt, log_A_real, A_imag); the plan is for another model."
         )
-    tensors = {name: getattr(kernel, name).detach().clone() for name in names}
-    flat = {name: tensors[name].flatten(0, 1) for name in names[:3]}
+    tensors = {name: getattr(kernel, name).detach().clone() for name in _TABLES}
+    flat = {name: tensors[name].flatten(0, 1) for name in _TABLES[:3]}
     new = FlatS4DKernel(**flat, log_dt=tensors["log_dt"], channel=_channels(kernel))
-    for name in names:
+    for name in _TABLES:
         parameter, old = getattr(new, name), getattr(kernel, name)
+        if name in kernel._buffers:
+            delattr(new, name)
+            kept = name not in kernel._non_persistent_buffers_set
+            new.register_buffer(name, parameter.detach(), persistent=kept)
+            continue
         parameter.requires_grad_(old.requires_grad)
         vars(parameter).update(vars(old))
     return new
@@ -524,10 +541,12 @@ def states_left_out(model: nn.Module) -> dict[str, str]:
         Name of every such layer, and the reason.
     """
     found: dict[str, str] = {}
+    inside: list[str] = []
     for name, module in model.named_modules():
         reason = _obstacle(module)
-        if reason is not None and not any(name.startswith(f"{outer}.") for outer in found):
+        if reason is not None and not any(name.startswith(outer) for outer in inside):
             found[name or type(module).__name__] = reason
+            inside.append(joined(name, ""))
     return found
 
 
@@ -548,17 +567,25 @@ _ONE_EIGENVALUE = (
     "them by the norms of weights alone, and these depend on the input"
 )
 _LIQUID = "its eigenvalues depend on the input (liquid S5): a state has no fixed response"
+_FACTORS = (
+    "its input and output matrices are stored as factors of low rank, which states share; train it "
+    "with bcInit='dense'"
+)
 
 
 def _obstacle(module: nn.Module) -> str | None:
     """Return why a layer with states is not known, or None."""
-    ssm: Any = getattr(module, "seq", module)
+    ssm: Any = _unwrapped(module)
 
     def has(*names: str) -> bool:
-        return all(isinstance(getattr(module, name, None), Tensor) for name in names)
+        return all(isinstance(getattr(ssm, name, None), Tensor) for name in names)
 
-    if getattr(ssm, "liquid", False) is True or getattr(ssm, "degree", 1) != 1:
-        return _LIQUID if isinstance(getattr(ssm, "Lambda", None), Tensor) else None
+    if has("Lambda") and getattr(ssm, "liquid", False) is True:
+        return _LIQUID
+    if has("Lambda") and (degree := getattr(ssm, "degree", 1)) != 1:
+        return f"its input matrix is raised to the power of {degree}, which is not read"
+    if has("Lambda", "BP", "CP"):
+        return _FACTORS
     if has("_p", "_q", "_lambda_") or (has("P", "B", "C") and has("A_imag")):
         return _LOW_RANK
     if has("B", "C", "A_imag") and (has("inv_A_real") or has("A_real") or has("inv_dt")):
