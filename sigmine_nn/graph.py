@@ -266,6 +266,8 @@ class _Making:
                 return "its units have different numbers of entries in a parameter"
             name = self.parameter_names[id(module)]
             axis = item.dep.target.pruning_dim % module.ndim
+            if index.max() >= module.shape[axis]:  # a guess about a layer that is not known
+                return f"it is coupled with {name!r} of shape {tuple(module.shape)} in unknown ways"
             self.slices[name, axis, Role.OUT] = Slice(name, axis, Role.OUT, index)
             return ""
         if module not in self.names:  # an operation, not a layer
