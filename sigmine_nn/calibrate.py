@@ -32,7 +32,7 @@ from .objective import Objective, batches, length_of, moved
 from .parameter_gates import ParameterGates, gated_groups
 from .state import unchanged
 from .synaptic_flow import synaptic_flow
-from .units import Kind, Units
+from .units import Kind, UnitGroup, Units
 
 __all__ = ["Calibration", "Statistic", "calibrate"]
 
@@ -134,10 +134,9 @@ def calibrate(
     wanted = _checked(statistics)
     if Statistic.HESSIAN_GRADIENT in wanted:
         repeatable(data, "statistic 'hessian_gradient'")
-    seen = any(group.gates or group.kind is Kind.STATE for group in units)
-    if wanted - OF_PARAMETERS and not seen:
+    if unseen := {s for s in wanted - OF_PARAMETERS if not any(_has(g, s) for g in units)}:
         raise CalibrationError(
-            f"statistic {str(min(wanted - OF_PARAMETERS))!r} is read from activations, and units "
+            f"statistic {str(min(unseen))!r} is read from activations, and units "
             f"of kind {str(units[0].kind)!r} have none; use a criterion of weights, or of their "
             "gradients."
         )
@@ -164,6 +163,7 @@ def calibrate(
 
 _NEED_PARAMETER_GRADIENTS = {Statistic.GRADIENT, Statistic.HESSIAN_GRADIENT}
 _TAYLOR = {Statistic.TAYLOR, Statistic.SQUARED_TAYLOR}
+_OF_STATES = {*_TAYLOR, Statistic.STATE_ENERGY}
 _NEED_LOSS = OF_GRADIENTS | _NEED_PARAMETER_GRADIENTS
 
 
@@ -288,6 +288,11 @@ class _Pass:
         if Statistic.SYNAPTIC_FLOW in self.wanted and self.flow is not None:
             found[Statistic.SYNAPTIC_FLOW] = self.flow
         return found
+
+
+def _has(group: UnitGroup, statistic: Statistic) -> bool:
+    """Whether units have a statistic: at gates, or in weights that read states."""
+    return bool(group.gates) or (group.kind is Kind.STATE and statistic in _OF_STATES)
 
 
 def _checked(statistics: Collection[Statistic | str]) -> set[Statistic]:

@@ -5,8 +5,8 @@ What can be multiplied is the weight that reads a state. A gate g there, 1 as th
 with the state gone, has for every sample a derivative of the loss, which is what activation times
 gradient is for a unit whose activation can be seen.
 
-May import: `sigmine`, `sigmine_nn.units`, `sigmine_nn.functional`, `sigmine_nn.objective`,
-`sigmine_nn.state`.
+May import: `sigmine`, `sigmine_nn.units`, `sigmine_nn.exceptions`, `sigmine_nn.functional`,
+`sigmine_nn.objective`, `sigmine_nn.state`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import grad, vmap
 
+from .exceptions import CalibrationError
 from .functional import LossModule, Tensors, call_with, flattened, plain_attention
 from .objective import Objective, length_of, rows
 from .state import kept_attributes, leaf_parameters
@@ -92,6 +93,11 @@ class ParameterGates:
         -------
         Tensor of float64, shape (n_samples, n_units)
             Of the loss of each sample by itself, by the gates of the units of all groups.
+
+        Raises
+        ------
+        CalibrationError
+            If the loss does not depend on them.
         """
         n = length_of(batch)
         size = sum(weight.numel() for _, weight, _, _ in self._readers)
@@ -113,6 +119,11 @@ class ParameterGates:
                 gates = self._open().requires_grad_()
                 with torch.enable_grad():
                     value = self._loss(gates, rows(batch, i, i + 1))
+                if not value.requires_grad:
+                    raise CalibrationError(
+                        "the loss does not depend on any unit: nothing to differentiate. Check "
+                        "that the network runs without detach or no_grad."
+                    )
                 (gradient,) = torch.autograd.grad(value, gates, allow_unused=True)
                 found.append(torch.zeros_like(gates) if gradient is None else gradient)
             return torch.stack(found).detach()

@@ -71,6 +71,8 @@ def unchanged(model: nn.Module) -> Iterator[None]:
 def kept_attributes(model: nn.Module) -> Iterator[None]:
     """Restore the tensors that layers keep as plain attributes, as recurrent ones keep a state.
 
+    An attribute that was None, or not there, before it held a tensor is so again.
+
     Parameters
     ----------
     model : Module
@@ -80,15 +82,18 @@ def kept_attributes(model: nn.Module) -> Iterator[None]:
     ------
     None
     """
-    kept = [
-        (module, {name: value for name, value in vars(module).items() if isinstance(value, Tensor)})
-        for module in model.modules()
-    ]
+    kept = [(module, dict(vars(module))) for module in model.modules()]
     try:
         yield
     finally:
-        for module, values in kept:
-            vars(module).update(values)
+        for module, before in kept:
+            for name, value in list(vars(module).items()):
+                if isinstance(value, Tensor) and name not in before:
+                    del vars(module)[name]
+            now = vars(module)
+            for name, value in before.items():
+                if isinstance(value, Tensor) or isinstance(now.get(name), Tensor):
+                    now[name] = value
 
 
 def leaf_parameters(model: nn.Module) -> dict[str, tuple[str, Tensor]]:

@@ -141,6 +141,7 @@ def _vectors(group: UnitGroup, tensors: Weights, roles: Sequence[Role]) -> Tenso
         tensor = tensors.get(piece.parameter)
         if tensor is None or tensor.ndim < 2 or piece.axis is None:
             continue
+        tensor = torch.view_as_real(tensor) if tensor.is_complex() else tensor
         rows = tensor.detach().double().movedim(piece.axis, 0).flatten(1)
         if piece.index is not None:
             rows = rows[torch.from_numpy(piece.index).to(rows.device)].flatten(1)

@@ -284,7 +284,8 @@ def _of_layers(
 ) -> dict[str, Tensor]:
     """Return the squared gains of the states of every layer."""
     found = {}
-    for name, system in _systems(scoring).items():
+    systems = _systems(scoring)
+    for name, system in systems.items():
         unstable = system.unstable()
         if len(unstable):
             modulus = float(system.eigenvalues.abs()[int(unstable[0])])
@@ -294,7 +295,7 @@ def _of_layers(
                 "although the formula gives a number. Keep eigenvalues inside the unit circle in "
                 "training (clip_eigs=True), or use a criterion that looks at data."
             )
-        steps = _steps(scoring, name, system, horizon)
+        steps = _steps(scoring, name, horizon)
         if legacy and len(system.outputs) == 2:
             columns = system.outputs.abs().square().sum(dim=1).sqrt()  # (2, n)
             energy = system.input_energy * columns.sum(dim=0) / 4.0
@@ -302,6 +303,8 @@ def _of_layers(
         else:
             gain = system.gain(norm, steps)
         found[name] = _of_units(system, gain)
+    if horizon is None:
+        _warn_of_memory(scoring, systems)
     return found
 
 
@@ -311,32 +314,42 @@ def _of_units(system: DiagonalSystem, gain: Tensor) -> Tensor:
     return mean.square()
 
 
-def _steps(
-    scoring: Scoring, name: str, system: DiagonalSystem, horizon: int | str | None
-) -> int | None:
-    """Return the horizon of a layer in steps; warn if all time is too long."""
-    length = scoring.lengths.get(name)
+def _steps(scoring: Scoring, name: str, horizon: int | str | None) -> int | None:
+    """Return the horizon of a layer in steps."""
     if horizon == "sequence":
-        if length is None:
+        if name not in scoring.lengths:
             raise InputError(
                 "horizon='sequence' needs the length of the sequences, and there are no example "
-                "inputs; give example_inputs, or the number of steps."
+                f"inputs that reach {name!r}; give example_inputs, or the number of steps."
             )
-        return length
+        return scoring.lengths[name]
     if isinstance(horizon, str):
         raise InputError(
             f"horizon={horizon!r} is not known; give a number of steps, 'sequence' or None."
         )
-    memory = system.median_time_constant
-    if horizon is None and length is not None and memory > length:
-        warnings.warn(
-            f"half of the states of {name!r} remember longer than {memory:.3g} steps, and the "
-            f"sequences have {length}: the closed form looks at all time and over-rates slow "
-            "states. Use horizon='sequence', or train with larger step sizes (dt_min).",
-            StatisticalWarning,
-            stacklevel=2,
-        )
     return horizon
+
+
+def _warn_of_memory(scoring: Scoring, systems: dict[str, DiagonalSystem]) -> None:
+    """Warn, once for all layers, if states remember longer than their sequences last."""
+    memory = {
+        name: system.median_time_constant / scoring.lengths[name]
+        for name, system in systems.items()
+        if name in scoring.lengths
+    }
+    slow = [name for name, share in memory.items() if share > 1.0]
+    if not slow:
+        return
+    name = max(slow, key=memory.__getitem__)
+    others = f" (and of {len(slow) - 1} more layers)" if len(slow) > 1 else ""
+    warnings.warn(
+        f"half of the states of {name!r}{others} remember longer than "
+        f"{systems[name].median_time_constant:.3g} steps, and the sequences have "
+        f"{scoring.lengths[name]}: the closed form looks at all time and over-rates slow states. "
+        "Use horizon='sequence', or train with larger step sizes (dt_min).",
+        StatisticalWarning,
+        stacklevel=2,
+    )
 
 
 def _table(

@@ -451,7 +451,7 @@ def test_a_computed_tensor_is_nothing_that_a_plan_can_cut() -> None:
 
     model = nn.Sequential(Odd(3, 3))
     before = state_of(model)
-    with pytest.raises(ModelError, match="'0.twice'"):
+    with pytest.raises(ModelError, match=r"'0\.twice'"):
         hostile(kept={"0.twice": {"0": [0]}, "0.weight": {"0": [0]}}).apply(model)
     assert state_of(model) == before
 
