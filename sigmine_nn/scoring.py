@@ -140,11 +140,10 @@ def score_by_criteria(
             f"criterion {first!r} looks at what the network does with data, and there are none; "
             "give batches, or a criterion of weights alone such as 'l2'."
         )
+    if example_inputs is None and data is not None and _runs_before(units):
+        batch, data = peeked(data)
+        example_inputs = inputs_of(batch)
     if isinstance(units, str):
-        traced = (Kind.CHANNEL, Kind.STATE)  # the latter are asked how long sequences are
-        if example_inputs is None and data is not None and Kind(units) in traced:
-            batch, data = peeked(data)
-            example_inputs = inputs_of(batch)
         units = find_units(model, units, example_inputs, ignore=ignore)
     calibration = None
     if needed:
@@ -161,6 +160,13 @@ def score_by_criteria(
     scoring = Scoring.of(model, units, calibration, seed, example_inputs)
     with torch.no_grad():
         return {criterion.name: criterion(scoring) for criterion in chosen}
+
+
+def _runs_before(units: str | Units) -> bool:
+    """Whether the network runs once before all else: to be traced, or to see its sequences."""
+    if isinstance(units, str):
+        return units in (Kind.CHANNEL, Kind.STATE)
+    return any(group.kind is Kind.STATE for group in units)
 
 
 def peeked(data: Any) -> tuple[Any, Iterable[Any]]:

@@ -90,7 +90,8 @@ def conjugate_pairs(eigenvalues: Tensor, tolerance: float = 1e-4) -> NDArray[np.
     eigenvalues : Tensor of complex, shape (n,)
         Of the discrete system, all of them stored.
     tolerance : float, default=1e-4
-        How far a partner may be from the conjugate: training in single precision lets them drift.
+        How far log lambda of a partner may be from the conjugate, relative to its modulus: training
+        in single precision lets them drift.
 
     Returns
     -------
@@ -102,18 +103,23 @@ def conjugate_pairs(eigenvalues: Tensor, tolerance: float = 1e-4) -> NDArray[np.
     -----
     A pair has one real response; one half of it alone would have a complex one, of which the layer
     takes the real part: another system. Real eigenvalues have no partner.
+
+    log lambda is the continuous eigenvalue times the step. With small steps all lambda are close to
+    1, and to each other; their logarithms are not.
     """
     values = eigenvalues.detach().to(torch.complex128).cpu().numpy()
+    logs = np.log(np.where(values == 0, 1.0, values))  # 0 is real
+    size = np.abs(logs)
     partner = np.full(len(values), -1)
-    upper = [i for i in np.argsort(-values.imag, kind="stable") if values[i].imag > tolerance]
-    lower = np.flatnonzero(values.imag < -tolerance)
+    upper = [i for i in np.argsort(-logs.imag, kind="stable") if logs[i].imag > tolerance * size[i]]
+    lower = np.flatnonzero(logs.imag < -tolerance * size)
     for i in upper:
         free = lower[partner[lower] < 0]
         if len(free) == 0:
             break
-        distance = np.abs(values[free] - values[i].conjugate())
+        distance = np.abs(logs[free] - logs[i].conjugate())
         best = free[int(np.argmin(distance))]
-        if distance.min() <= tolerance:
+        if distance.min() <= tolerance * size[i]:
             partner[i], partner[best] = best, i
     if (partner < 0).all():
         return np.arange(len(values), dtype=np.int64)[:, None]

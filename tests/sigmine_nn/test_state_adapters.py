@@ -95,6 +95,17 @@ def test_numbers_of_units() -> None:
     }
 
 
+def test_partners_are_looked_for_in_their_own_block() -> None:
+    torch.manual_seed(0)
+    layer: Any = s5_torch(3, 8, tie=False, block_count=2)
+    with torch.no_grad():
+        layer.seq.log_step.fill_(-1.0)
+    (group,) = find_states(layer)
+    index = group.slices[0].index
+    assert index is not None
+    assert index.tolist() == [[0, 3], [1, 2], [4, 7], [5, 6]]
+
+
 def test_conjugates_are_removed_together() -> None:
     model: Any = ALL["s5-pytorch"]()
     units = states_of(model)

@@ -299,6 +299,10 @@ def test_the_horizon_may_be_the_length_of_the_sequences() -> None:
     assert torch.equal(table.score, scored(model, horizon=12).score)
     from_data = score_units(model, batches_of(), criterion=criterion, units="state")
     assert torch.equal(from_data.score, table.score)
+    found = find_units(model, "state")
+    assert torch.equal(
+        score_units(model, iter(batches_of()), criterion=criterion, units=found).score, table.score
+    )
     with pytest.raises(InputError, match="horizon='sequence' needs the length"):
         scored(model, horizon="sequence")
 
@@ -358,6 +362,11 @@ def test_clipped_eigenvalues_cannot_become_unstable() -> None:
 def test_unknown_options_are_refused(criterion: str, options: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=r"not known|no option"):
         scored(MODELS["S5"](), criterion, **options)
+
+
+def test_units_that_are_not_known_are_refused_with_data_too() -> None:
+    with pytest.raises(InputError, match="units='bogus' is not known"):
+        score_units(MODELS["S5"](), batches_of(), units="bogus")
 
 
 def test_units_that_are_no_states_have_no_score() -> None:

@@ -201,9 +201,28 @@ def test_without_partners_every_state_is_a_unit() -> None:
 
 
 def test_partners_may_drift_within_the_tolerance_only() -> None:
-    near = torch.tensor([0.5 + 0.2j, 0.5 - 0.20005j])
+    near = torch.tensor([0.5 + 0.2j, 0.5 - 0.20002j])
     assert conjugate_pairs(near).tolist() == [[0, 1]]
     assert conjugate_pairs(near, tolerance=1e-6).tolist() == [[0], [1]]
+    assert conjugate_pairs(torch.tensor([0.5 + 0.2j, 0.5 - 0.2002j])).tolist() == [[0], [1]]
+
+
+def test_small_steps_do_not_make_strangers_partners() -> None:
+    """All eigenvalues are within 1e-3 of 1 then; only those of one continuous pair belong."""
+    rng = np.random.default_rng(0)
+    continuous = -0.5 + 1j * rng.uniform(1, 30, 40)
+    steps = 1e-5 * np.exp(rng.uniform(0, 1, 80))
+    both = np.concatenate([continuous, continuous.conj()])
+    strangers = torch.from_numpy(np.exp(both * steps))
+    assert conjugate_pairs(strangers).shape == (80, 1)
+    steps[40:] = steps[:40]
+    partners = torch.from_numpy(np.exp(both * steps))
+    assert conjugate_pairs(partners).tolist() == [[i, i + 40] for i in range(40)]
+
+
+def test_real_eigenvalues_of_any_sign_have_no_partner() -> None:
+    values = torch.tensor([0.0, -0.5, -0.5 + 1e-9j, 0.9, 0.0], dtype=torch.complex128)
+    assert conjugate_pairs(values).shape == (5, 1)
 
 
 @given(seed=st.integers(0, 10**6), n_pairs=st.integers(0, 6), n_real=st.integers(0, 3))
