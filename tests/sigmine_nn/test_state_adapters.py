@@ -212,6 +212,19 @@ def test_a_shared_layer_is_found_once_and_cut_everywhere() -> None:
     assert small.layers[0] is small.layers[1]
 
 
+def test_a_layer_that_is_called_several_times_counts_its_longest_sequence() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer, self.unused = S5(3, 4, **STEPS), S5(3, 4, **STEPS)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y: Tensor = self.layer(x).mean(dim=1) + self.layer(u=x[:, ::2]).mean(dim=1)
+            return y
+
+    assert sequence_lengths(Twice(), sequences()) == {"layer": 12}
+
+
 def test_layers_can_be_ignored() -> None:
     model = ALL["S4D"]()
     assert find_units(model, "state", ignore=["layers.1"]).names == ["layers.0", "layers.2"]
@@ -398,6 +411,20 @@ def test_saved_and_loaded_models_are_equal_bit_by_bit(name: str, tmp_path: Path)
     assert largest_difference(small, loaded, x) == 0.0
     assert [n for n, _ in loaded.named_parameters()] == [n for n, _ in small.named_parameters()]
     assert plan == RemovalPlan.from_dict(plan.to_dict())
+
+
+def test_a_model_that_was_pruned_twice_is_loaded_in_two_steps(tmp_path: Path) -> None:
+    pytest.importorskip("safetensors")
+    make = MODELS["S4D"]
+    model = make()
+    units = states_of(model)
+    small, plan = remove_units(model, units, random_keep(units, 0, at_least=2))
+    first = save_pruned(tmp_path / "small.safetensors", small, plan)
+    again = states_of(small)
+    smaller, plan = remove_units(small, again, random_keep(again, 2))
+    second = save_pruned(tmp_path / "smaller.safetensors", smaller, plan)
+    loaded = load_pruned(second, lambda: load_pruned(first, make))
+    assert largest_difference(smaller, loaded, sequences()) == 0.0
 
 
 def hostile(**changes: Any) -> RemovalPlan:

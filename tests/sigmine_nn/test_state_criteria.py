@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import math
 import warnings
 from typing import Any
@@ -336,6 +337,22 @@ def test_memory_beyond_the_sequence_is_warned_of() -> None:
         )
 
 
+@pytest.mark.parametrize(("length", "warns"), [(6, True), (7, False)])
+def test_the_median_memory_is_what_counts(length: int, warns: bool) -> None:
+    eigenvalues = torch.tensor(
+        [math.exp(-1 / t) for t in (1.0, 6.5, 900.0)], dtype=torch.complex128
+    )
+    system = DiagonalSystem(eigenvalues, torch.ones(3, 1).cdouble(), torch.ones(1, 1, 3).cdouble())
+    assert system.median_time_constant == pytest.approx(6.5)
+    scoring = dataclasses.replace(states_of({"a": system}), lengths={"a": length})
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        get_criterion("last")(scoring)
+    assert [str(w.message).startswith("half of the states of 'a' remember") for w in caught] == (
+        [True] if warns else []
+    )
+
+
 def test_unstable_states_are_refused_by_name() -> None:
     model: Any = MODELS["S5"]()
     with torch.no_grad():
@@ -564,6 +581,19 @@ def test_states_can_be_tested_for_removal() -> None:
     small = pruner.transform(model, physical=True)
     assert sum(s.n_units for s in read_systems(small).values()) == pruner.selection_.n_kept
     assert pruner.uncertainty_ is not None
+
+
+def test_each_state_can_be_tested_by_itself() -> None:
+    model = MODELS["S4D"]()
+    pruner = Pruner(units="state", criterion="taylor", level=0.05, margin=0.5, n_resamples=20)
+    with pytest.warns(StatisticalWarning, match="that all of them may go together"):
+        pruner.fit(model, batches_of(12, 10, 6), loss="cross_entropy",
+                   test_data=batches_of(40, 10, 20, seed=1))  # fmt: skip
+    kept = pruner.units_.split(pruner.selection_.keep)
+    assert all(part.any() for part in kept.values())
+    assert pruner.selection_.n_kept < pruner.units_.n
+    small = pruner.transform(model, physical=True)
+    assert largest_difference(pruner.transform(model), small, sequences()) < 1e-5
 
 
 def test_a_budget_of_parameters_is_met_by_states() -> None:

@@ -16,7 +16,7 @@ from sigmine_nn.adapters.ssm import flat_kernel
 from sigmine_nn.state_space import S4D, S5, FlatS4DKernel, S4DKernel
 from sigmine_nn.state_space.layers import hippo_normal, scan
 from tests import naive_state
-from tests.state_nets import STEPS, S4DPy, lru, s5_torch, sequences
+from tests.state_nets import STEPS, S4DPy, lru, s5_library, s5_torch, sequences
 
 
 def exact(layer: nn.Module) -> nn.Module:
@@ -88,8 +88,15 @@ LAYERS: dict[str, Any] = {
     "S4D": lambda: exact(S4D(3, 4, **STEPS)),
     "s5-pytorch": lambda: s5_torch(3, 5),
     "s5-pytorch both ways": lambda: s5_torch(3, 4, bidir=True),
+    "s5-pytorch bilinear": lambda: bilinear(s5_torch(3, 5)),
     "lru-pytorch": lambda: lru(3, 4),
 }
+
+
+def bilinear(layer: Any) -> Any:
+    """The wrapper of s5-pytorch has no option for it; its inner layer has."""
+    layer.seq.discretize = s5_library().s5_model.discretize_bilinear
+    return layer
 
 
 @pytest.mark.parametrize("name", LAYERS)
