@@ -257,14 +257,6 @@ def _sizes(model: nn.Module) -> dict[tuple[str, ...], tuple[int, ...]]:
 # -- Where weights are used --------------------------------------------------------------------
 
 
-def _run(model: nn.Module, example_inputs: Any) -> None:
-    """Run a network on inputs of any form, on its own device."""
-    parameter = next(model.parameters(), None)
-    if parameter is not None:
-        example_inputs = moved(example_inputs, parameter.device)
-    run(model, example_inputs)
-
-
 @contextmanager
 def _hooked(model: nn.Module, hook_of: Callable[[str, nn.Module], Any]) -> Iterator[None]:
     handles = []
@@ -294,7 +286,7 @@ def _record(model: nn.Module, example_inputs: Any) -> list[_Use]:
 
     with unchanged(model), torch.no_grad(), _hooked(model, hook_of):
         model.eval()
-        _run(model, example_inputs)
+        run(model, example_inputs)
     return uses
 
 
@@ -428,5 +420,5 @@ def _timed(model: nn.Module, example_inputs: Any) -> float:
         model.eval()
         inputs = moved(example_inputs, device)
         before = now()
-        _run(model, inputs)
+        run(model, inputs)
         return now() - before

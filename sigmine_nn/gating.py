@@ -5,13 +5,13 @@ units leave it out of their statistics: for a normalisation over channels c with
 positions p, mean = sum m_c x_cp / sum m_c and variance = sum m_c (x_cp - mean)^2 / sum m_c (each
 sum over c and p). With masks of 0 and 1 these are the statistics of the channels that stay.
 
-May import: `sigmine_nn.units`, `sigmine_nn.exceptions`, `sigmine_nn.state`.
+May import: `sigmine_nn.units`, `sigmine_nn.exceptions`, `sigmine_nn.objective`, `sigmine_nn.state`.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from .exceptions import ModelError
+from .objective import moved
 from .state import unchanged
 from .units import Gate, Role, Slice, UnitGroup, find_tensor
 
@@ -42,7 +43,7 @@ _MAKERS = (Role.OUT, Role.NORM)
 
 
 def run(model: nn.Module, example_inputs: Any) -> Any:
-    """Return what a network makes of its inputs.
+    """Return what a network makes of its inputs, on its own device.
 
     Parameters
     ----------
@@ -55,6 +56,9 @@ def run(model: nn.Module, example_inputs: Any) -> Any:
     -------
     object
     """
+    parameter = next(model.parameters(), None)
+    if parameter is not None:
+        example_inputs = moved(example_inputs, parameter.device)
     if isinstance(example_inputs, Mapping):
         return model(**example_inputs)
     if isinstance(example_inputs, tuple | list):
@@ -301,16 +305,26 @@ def _overwrite(
     model: nn.Module, piece: Slice, units: np.ndarray[Any, Any], rng: np.random.Generator
 ) -> None:
     """Multiply the entries of some units by numbers around 3."""
-    tensor, axis = _along(_tensor(model, piece.parameter), piece.axis)
+    tensor = _tensor(model, piece.parameter)
+
+    def change(old: Tensor) -> Tensor:
+        return old * torch.from_numpy(rng.uniform(2.0, 4.0, tuple(old.shape))).to(old)
+
+    _change(tensor, piece, units, change)
+
+
+def _change(
+    tensor: Tensor,
+    piece: Slice,
+    units: np.ndarray[Any, Any],
+    change: Callable[[Tensor], Tensor],
+) -> None:
+    """Change the entries of some units, in place."""
     entries = torch.from_numpy(piece.entries(units)).to(tensor.device)
-    old = tensor.index_select(axis, entries)
-    factor = torch.from_numpy(rng.uniform(2.0, 4.0, tuple(old.shape))).to(old)
-    tensor.index_copy_(axis, entries, old * factor)
-
-
-def _along(tensor: Tensor, axis: int | None) -> tuple[Tensor, int]:
-    """Return a tensor and an axis of it; of single entries, the flat view."""
-    return (tensor.view(-1), 0) if axis is None else (tensor, axis)
+    # Single entries count along the flat tensor, which need not be one in memory.
+    axis, part = (0, tensor.reshape(-1)) if piece.axis is None else (piece.axis, tensor)
+    changed = part.index_copy(axis, entries, change(part.index_select(axis, entries)))
+    tensor.copy_(changed.view(tensor.shape))
 
 
 @contextmanager
@@ -346,10 +360,9 @@ def _closed(
 @contextmanager
 def _zeroed(model: nn.Module, piece: Slice, units: np.ndarray[Any, Any]) -> Iterator[None]:
     """Set the entries of some units to 0 for as long as it lasts."""
-    tensor, axis = _along(_tensor(model, piece.parameter), piece.axis)
-    entries = torch.from_numpy(piece.entries(units)).to(tensor.device)
+    tensor = _tensor(model, piece.parameter)
     before = tensor.clone()
-    tensor.index_fill_(axis, entries, 0.0)
+    _change(tensor, piece, units, torch.zeros_like)
     try:
         yield
     finally:

@@ -109,7 +109,8 @@ class Pruner(BaseEstimator):  # type: ignore[misc]
     scores_ : ScoreTable
         The scores, with their per-sample values.
     uncertainty_ : RankUncertainty or None
-        Intervals, ranks and undecided units; None for criteria without a sampling distribution.
+        Intervals, ranks and undecided units (ranks alone for criteria without a sampling
+        distribution); None if nothing goes, or without resamples.
     selection_ : UnitSelection
         The units that stay, and why.
     removal_ : RemovalTest, NestedRemovalTest or None
