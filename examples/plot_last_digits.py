@@ -211,6 +211,7 @@ def table(curves):
 figure, axes = plt.subplots(1, 2, figsize=(11, 4.2), sharey=True, layout="constrained")
 for ax, curves, kind in zip(axes, (s5, s4d), ("S5", "S4D"), strict=True):
     curves.plot(SHOWN, ax=ax).set_title(f"{kind}, {curves.n_models} networks")
+axes[1].get_legend().remove()  # the same
 if arguments.out:
     figure.savefig(arguments.out / "last_curves.svg")
 

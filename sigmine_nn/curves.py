@@ -360,6 +360,7 @@ class PruningCurves:
         Returns
         -------
         Axes
+            Bands of accuracies end at 0 and 1.
         """
         import matplotlib.pyplot as plt
 
@@ -373,10 +374,11 @@ class PruningCurves:
             if rows.empty:
                 self.table(way)  # says which there are
             (drawn,) = ax.plot(rows["amount"], rows["mean"], marker="o", markersize=4, label=way)
-            ax.fill_between(
-                rows["amount"], rows["ci_low"], rows["ci_high"], alpha=0.15, linewidth=0,
-                color=drawn.get_color(),
-            )  # fmt: skip
+            low, high = rows["ci_low"], rows["ci_high"]
+            if self.metric == "accuracy":  # Student's intervals know of no limits
+                low, high = low.clip(0.0, 1.0), high.clip(0.0, 1.0)
+            color = drawn.get_color()
+            ax.fill_between(rows["amount"], low, high, alpha=0.15, linewidth=0, color=color)
         ax.set(xlabel="fraction of the units removed", ylabel=self.metric)
         ax.legend(frameon=False)
         return ax
