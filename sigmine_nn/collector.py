@@ -36,6 +36,8 @@ class Statistic(StrEnum):
     sample's loss. The loss changes by minus that, to first order, if the unit is removed."""
     SQUARED_TAYLOR = "squared_taylor"
     """Its square."""
+    ABSOLUTE_TAYLOR = "absolute_taylor"
+    """Its absolute value."""
     GRADIENT_NORM = "gradient_norm"
     """Per sample and unit: Euclidean norm, over the gates and positions, of the gradient of the
     sample's loss by the activation."""
@@ -68,7 +70,11 @@ class Statistic(StrEnum):
     the network with absolute weights on an input of ones. The data give the shape alone."""
 
 
-OF_GRADIENTS = frozenset({Statistic.TAYLOR, Statistic.SQUARED_TAYLOR, Statistic.GRADIENT_NORM})
+_OF_TAYLOR: dict[Statistic, Callable[[Tensor], Tensor]] = {
+    Statistic.SQUARED_TAYLOR: torch.square,
+    Statistic.ABSOLUTE_TAYLOR: torch.abs,
+}
+OF_GRADIENTS = frozenset({Statistic.TAYLOR, *_OF_TAYLOR, Statistic.GRADIENT_NORM})
 """Statistics of units that need the gradient of a loss."""
 OF_PARAMETERS = frozenset(
     {
@@ -421,8 +427,9 @@ class Collector:
             taylor *= self._size  # the loss is a mean over the samples
             if Statistic.TAYLOR in self.wanted:
                 self._values[Statistic.TAYLOR] = taylor
-            if Statistic.SQUARED_TAYLOR in self.wanted:
-                self._values[Statistic.SQUARED_TAYLOR] = taylor.square()
+            for statistic, function in _OF_TAYLOR.items():
+                if statistic in self.wanted:
+                    self._values[statistic] = function(taylor)
         norm = self._values.get(Statistic.GRADIENT_NORM)
         if norm is not None:
             norm.sqrt_().mul_(self._size)
@@ -481,7 +488,7 @@ class Collector:
 
 def _base(statistic: Statistic) -> Statistic:
     """Return the statistic that is read at the gates for another."""
-    return Statistic.TAYLOR if statistic is Statistic.SQUARED_TAYLOR else statistic
+    return Statistic.TAYLOR if statistic in _OF_TAYLOR else statistic
 
 
 def _first(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

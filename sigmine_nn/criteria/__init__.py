@@ -16,6 +16,7 @@ lamp                w^2 over the larger ones            weights      nothing    
 geometric_median    distances to the others             weights [1]  nothing    no
 fermat              distance to the Fermat point        weights [1]  nothing    no
 bn_scale            abs(gamma)                          batch norm   nothing    no
+bn_shift            abs(beta)                           batch norm   nothing    no
 synflow             abs(theta) x flow of ones           weights      a shape    no
 activation          mean abs(activation)                gates        inputs     yes
 apoz                - share of zeros                    gates        inputs     yes
@@ -23,6 +24,7 @@ hrank               mean rank of the map                maps         inputs     
 entropy             entropy of pooled activations       gates        inputs     no [2]
 wanda               abs(w) x rms of its input           weights      inputs     no [3]
 taylor              abs(mean of activation x gradient)  gates        loss       yes
+taylor_absolute     mean abs(activation x gradient)     gates        loss       yes
 taylor_squared      mean of its square                  gates        loss       yes
 gradient_norm       mean norm of the gradient           gates        loss       yes
 taylor_weight       theta x gradient                    parameters   loss       no [3]

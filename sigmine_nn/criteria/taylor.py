@@ -16,7 +16,14 @@ from ..scores import Aggregate, ScoreTable
 from ..units import Role
 from .base import Scoring, criterion, sum_over_slices, table_of_statistic, times_weights
 
-__all__ = ["gradient_norm", "snip", "taylor", "taylor_squared", "taylor_weight"]
+__all__ = [
+    "gradient_norm",
+    "snip",
+    "taylor",
+    "taylor_absolute",
+    "taylor_squared",
+    "taylor_weight",
+]
 
 _MOLCHANOV = (
     "P. Molchanov, S. Tyree, T. Karras, T. Aila, J. Kautz, Pruning convolutional neural networks "
@@ -49,6 +56,33 @@ def taylor(scoring: Scoring) -> ScoreTable:
         With a sampling distribution; NaN for units without gates.
     """
     return table_of_statistic(scoring, Statistic.TAYLOR, "taylor", Aggregate.ABSOLUTE)
+
+
+@criterion(
+    "taylor_absolute",
+    formula="mean over samples of |sum of activation x gradient where the unit is read|",
+    source=f"{_MOLCHANOV}, with the absolute value of every sample before the mean",
+    statistics=[Statistic.ABSOLUTE_TAYLOR],
+    needs_loss=True,
+)
+def taylor_absolute(scoring: Scoring) -> ScoreTable:
+    """Score units by how much a sample's loss changes to first order, on average.
+
+    Parameters
+    ----------
+    scoring : Scoring
+        With `Statistic.ABSOLUTE_TAYLOR`.
+
+    Returns
+    -------
+    ScoreTable
+        With a sampling distribution; NaN for units without gates.
+
+    See Also
+    --------
+    taylor : where changes of opposite signs in different samples cancel.
+    """
+    return table_of_statistic(scoring, Statistic.ABSOLUTE_TAYLOR, "taylor_absolute")
 
 
 @criterion(

@@ -44,7 +44,8 @@ def test_taylor_of_a_sample_is_the_derivative_by_a_gate():
     model, (x, y) = residual(), images()
     units = model.units()
     found = calibrate(
-        model, in_batches(x, y, 5, 4, 3), units, ["taylor", "squared_taylor"],
+        model, in_batches(x, y, 5, 4, 3), units,
+        ["taylor", "squared_taylor", "absolute_taylor"],
         loss="cross_entropy", keep_samples=True,
     )  # fmt: skip
     expected = taylor_by_gates(model, x, y, units, F.cross_entropy)
@@ -56,6 +57,8 @@ def test_taylor_of_a_sample_is_the_derivative_by_a_gate():
     )
     squares = found.of_units[Statistic.SQUARED_TAYLOR]
     torch.testing.assert_close(squares.mean, expected.square().mean(dim=0))
+    absolute = found.of_units[Statistic.ABSOLUTE_TAYLOR]
+    torch.testing.assert_close(absolute.mean, expected.abs().mean(dim=0))
     assert found.loss == pytest.approx(F.cross_entropy(model(x), y).item(), abs=1e-12)
     assert (found.n_samples, found.n_batches) == (12, 3)
 

@@ -68,6 +68,7 @@ def expected_of_weights(model):
         "lamp": naive_criteria.tail_shares(squares[:6]) + naive_criteria.tail_shares(squares[6:]),
         "geometric_median": naive_criteria.distances(rows[:6]) + naive_criteria.distances(rows[6:]),
         "bn_scale": [abs(v) for v in flat([model.bn.weight, model.bn1.weight])],
+        "bn_shift": [abs(v) for v in flat([model.bn.bias, model.bn1.bias])],
     }
 
 
@@ -196,7 +197,8 @@ def test_wanda_by_element_and_by_unit(network):
 
 def test_criteria_of_activations_are_means_of_their_samples(network):
     _, _, _, scoring = network
-    signs = {"activation": 1, "apoz": -1, "taylor_squared": 1, "gradient_norm": 1}
+    signs = {"activation": 1, "apoz": -1, "taylor_squared": 1, "taylor_absolute": 1,
+             "gradient_norm": 1}  # fmt: skip
     for name, sign in signs.items():
         table = get_criterion(name)(scoring)
         mean = table.samples.double().mean(dim=0)
@@ -322,7 +324,7 @@ def test_undefined_is_nan_for_other_kinds(kind):
     model, (x, y) = residual(), images(4)
     units = find_units(model, kind)
     of_gates = {"activation", "apoz", "hrank", "entropy", "taylor", "taylor_squared",
-                "gradient_norm", "state_energy"}  # fmt: skip
+                "taylor_absolute", "gradient_norm", "state_energy"}  # fmt: skip
     for name, criterion in CRITERIA.items():
         if kind == "element" and name in of_gates:
             continue  # refused by calibrate, with a message of its own
@@ -333,7 +335,7 @@ def test_undefined_is_nan_for_other_kinds(kind):
                 keep_samples=True,
             )  # fmt: skip
         score = criterion(Scoring.of(model, units, found)).score
-        nowhere = OF_STATES | {"bn_scale"}
+        nowhere = OF_STATES | {"bn_scale", "bn_shift"}
         nowhere |= {"geometric_median", "fermat"} if kind == "element" else set()
         if name in nowhere:
             assert score.isnan().all(), name
@@ -361,7 +363,8 @@ def test_scale_of_batch_norm_needs_one():
         Slice("2.weight", 1, Role.IN),
     )
     units = units_of(model, UnitGroup("0", Kind.CHANNEL, 4, slices, (Gate("2", "input", 1),)))
-    assert get_criterion("bn_scale")(Scoring.of(model, units)).score.isnan().all()
+    for name in ("bn_scale", "bn_shift"):
+        assert get_criterion(name)(Scoring.of(model, units)).score.isnan().all()
 
 
 def test_scale_of_several_batch_norms_is_their_mean():
@@ -377,6 +380,12 @@ def test_scale_of_several_batch_norms_is_their_mean():
     group = UnitGroup("0", Kind.CHANNEL, 3, (Slice("0.weight", 0, Role.OUT), *slices))
     score = get_criterion("bn_scale")(Scoring.of(model, units_of(model, group))).score
     assert score.tolist() == [2.0, 3.0, 2.5]
+    with torch.no_grad():
+        model[1].bias.copy_(torch.tensor([1.0, -2.0, 0.0]))
+        model[2].bias.copy_(torch.tensor([3.0, 4.0, -5.0]))
+    scoring = Scoring.of(model, units_of(model, group))
+    assert get_criterion("bn_shift")(scoring).score.tolist() == [2.0, 3.0, 2.5]
+    assert get_criterion("bn_shift", signed=True)(scoring).score.tolist() == [2.0, 1.0, -2.5]
 
 
 def test_random_is_a_function_of_the_seed():
