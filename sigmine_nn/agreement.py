@@ -41,6 +41,7 @@ __all__ = [
     "Agreement",
     "Stability",
     "agreement",
+    "average_linkage",
     "stability",
 ]
 
@@ -134,10 +135,7 @@ class Agreement:
                 "some other (all scores equal, or no unit with both scores); clusters need at "
                 "least two rankings that can be compared. Leave those out."
             )
-        distance = np.clip(1 - correlation, 0.0, 2.0)
-        np.fill_diagonal(distance, 0.0)
-        linked = hierarchy.linkage(squareform(distance, checks=False), method="average")
-        return np.asarray(linked, dtype=np.float64)
+        return average_linkage(correlation)
 
     def clusters(self, max_distance: float = 0.3) -> dict[str, int]:
         """Return groups of rankings that agree.
@@ -212,6 +210,26 @@ class Agreement:
         # Rounded: differences of ranks that are equal as fractions are ties.
         first = order(frame["spread"].round(12).to_numpy())[: whole_number("n", n, 1)]
         return frame.iloc[first].reset_index(drop=True)
+
+
+def average_linkage(correlation: Floats) -> Floats:
+    """Return the average linkage of rankings by 1 - correlation.
+
+    Parameters
+    ----------
+    correlation : ndarray of float64, shape (n_rankings, n_rankings)
+        Symmetric, without NaN; of at least two rankings.
+
+    Returns
+    -------
+    ndarray of float64, shape (n_rankings - 1, 4)
+        As scipy's ``linkage`` returns it: the two clusters that are joined, their mean distance,
+        and the rankings in both, in the order of joining.
+    """
+    distance = np.clip(1 - correlation, 0.0, 2.0)
+    np.fill_diagonal(distance, 0.0)
+    linked = hierarchy.linkage(squareform(distance, checks=False), method="average")
+    return np.asarray(linked, dtype=np.float64)
 
 
 def agreement(

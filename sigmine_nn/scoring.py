@@ -22,7 +22,7 @@ from .objective import batches
 from .scores import ScoreTable
 from .units import Kind, Units
 
-__all__ = ["inputs_of", "peeked", "score_by_criteria", "score_units"]
+__all__ = ["inputs_of", "look", "peeked", "score_by_criteria", "score_units"]
 
 
 def score_units(
@@ -129,6 +129,61 @@ def score_by_criteria(
     InputError, InputTypeError, ModelError, TracingError, CalibrationError
         As in `score_units`.
     """
+    chosen, scoring = look(
+        model,
+        data,
+        criteria=criteria,
+        units=units,
+        loss=loss,
+        example_inputs=example_inputs,
+        ignore=ignore,
+        n_batches=n_batches,
+        keep_samples=keep_samples,
+        seed=seed,
+        progress=progress,
+    )
+    with torch.no_grad():
+        return {criterion.name: criterion(scoring) for criterion in chosen}
+
+
+def look(
+    model: nn.Module,
+    data: Any,
+    *,
+    criteria: Sequence[str | Criterion],
+    units: str | Units,
+    loss: str | Callable[..., Tensor] | None = None,
+    example_inputs: Any = None,
+    ignore: Sequence[str] = (),
+    n_batches: int | None = None,
+    keep_samples: bool = False,
+    seed: int = 0,
+    progress: bool | None = False,
+) -> tuple[list[Criterion], Scoring]:
+    """Collect all that several criteria may look at, with one pass over the data.
+
+    Parameters
+    ----------
+    model : Module
+        The network; left exactly as it was found.
+    data : iterable of batches or None
+        Calibration data, for criteria that need them.
+    criteria : sequence of str or Criterion
+        At least one, with names that differ.
+    units, loss, example_inputs, ignore, n_batches, keep_samples, seed, progress
+        As in `score_units`.
+
+    Returns
+    -------
+    criteria : list of Criterion
+    scoring : Scoring
+        What each of them is called with.
+
+    Raises
+    ------
+    InputError, InputTypeError, ModelError, TracingError, CalibrationError
+        As in `score_units`.
+    """
     chosen = [get_criterion(criterion) for criterion in criteria]
     names = [criterion.name for criterion in chosen]
     if not chosen or len(set(names)) < len(names):
@@ -157,9 +212,7 @@ def score_by_criteria(
             keep_samples=keep_samples or any(criterion.needs_samples for criterion in chosen),
             progress=progress,
         )
-    scoring = Scoring.of(model, units, calibration, seed, example_inputs)
-    with torch.no_grad():
-        return {criterion.name: criterion(scoring) for criterion in chosen}
+    return chosen, Scoring.of(model, units, calibration, seed, example_inputs)
 
 
 def _runs_before(units: str | Units) -> bool:
