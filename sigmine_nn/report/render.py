@@ -19,14 +19,25 @@ if TYPE_CHECKING:
     from jinja2 import Environment
     from markupsafe import Markup
 
-__all__ = ["render_html", "render_json", "render_markdown"]
+__all__ = ["environment", "render_html", "render_json", "render_markdown"]
 
 
 @lru_cache(maxsize=2)
-def _environment(html: bool) -> Environment:
+def environment(html: bool) -> Environment:
+    """Return the templates of reports of networks, with the filters that they use.
+
+    Parameters
+    ----------
+    html : bool
+        Whether values are escaped for HTML.
+
+    Returns
+    -------
+    Environment
+    """
     from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
-    environment = Environment(
+    made = Environment(
         # The style sheet is the miner's.
         loader=ChoiceLoader([PackageLoader("sigmine_nn.report"), PackageLoader("sigmine.report")]),
         autoescape=html,
@@ -34,16 +45,16 @@ def _environment(html: bool) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(
+    made.filters.update(
         integer=formats.format_integer,
         decimal=formats.format_decimal,
         score=_score,
         md=as_markdown,
     )
-    environment.globals.update(
+    made.globals.update(
         pvalue=formats.format_pvalue, percent=formats.format_percent, share=formats.format_share
     )
-    return environment
+    return made
 
 
 def render_html(summary: dict[str, Any]) -> str:
@@ -60,7 +71,7 @@ def render_html(summary: dict[str, Any]) -> str:
         A page without scripts and without anything to load; figures are inline SVG.
     """
     context = {**summary, "figure": _Figures(summary)}
-    return _environment(True).get_template("pruning.html").render(context)
+    return environment(True).get_template("pruning.html").render(context)
 
 
 def render_markdown(summary: dict[str, Any]) -> str:
@@ -76,7 +87,7 @@ def render_markdown(summary: dict[str, Any]) -> str:
     str
         GitHub-flavoured Markdown; names are escaped.
     """
-    return _environment(False).get_template("pruning.md").render(summary)
+    return environment(False).get_template("pruning.md").render(summary)
 
 
 def render_json(summary: dict[str, Any]) -> str:
