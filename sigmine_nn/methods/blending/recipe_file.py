@@ -56,7 +56,7 @@ def as_json(
         "layers": {layer: dict(factors) for layer, factors in layers.items()},
         "own": list(own),
     }
-    return json.dumps(content, allow_nan=False, indent=1, ensure_ascii=False) + "\n"
+    return json.dumps(content, allow_nan=False, indent=1) + "\n"
 
 
 Make = Callable[[str, str, dict[str, dict[str, float]], list[str]], Made]

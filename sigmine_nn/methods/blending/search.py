@@ -455,11 +455,12 @@ class _Search:
                     raise
                 stopped = "interrupt"
                 self._note()
+                done = self.history[-1]
                 warnings.warn(
-                    f"the search was stopped in generation {len(self.history) - 1} of "
-                    f"{self.evolution.generations}; the result is the best blend of "
-                    f"{len(self.tried.genomes)} so far. Call it again, with a checkpoint if what "
-                    "was found is not to be lost.",
+                    f"the search was stopped in generation {done['generation']} of "
+                    f"{self.evolution.generations}; the result is the best of "
+                    f"{done['n_evaluations']} blends so far. Call it again, with a checkpoint if "
+                    "what was found is not to be lost.",
                     StatisticalWarning,
                     stacklevel=3,
                 )
