@@ -6,8 +6,9 @@ Neural Networks, ICANN 2021, arXiv:2107.05033.
 The way of the data, a file a step: `matrix` (scores of every filter by every criterion, from one
 pass), `clustering` (criteria that rank a layer alike), `genome` (what a blend can be), `fitness`
 (how well a network does without the filters that it ranks last), `search` (evolution, and random
-search beside it), `criterion` (the blend that came out, as a criterion of the engine),
-`recipe_file` (it in a file), `summary` (the search as a plain dict, for `sigmine_nn.report`).
+search beside it), `outcome` (its settings and what it has found), `criterion` (the blend that came
+out, as a criterion of the engine), `recipe_file` (it in a file), `summary` (the search as a plain
+dict, for `sigmine_nn.report`).
 
 May import: everything of `sigmine_nn` but `cli`.
 """
@@ -17,7 +18,8 @@ from __future__ import annotations
 from .clustering import CriteriaClusters, LayerClusters, cluster_criteria
 from .criterion import BlendedCriterion
 from .matrix import FILTER_CRITERIA, CriteriaMatrix, criteria_matrix, find_filters
-from .search import BlendSearch, Evolution, search_blend
+from .outcome import BlendSearch, Evolution
+from .search import search_blend
 
 __all__ = [
     "FILTER_CRITERIA",

@@ -1,6 +1,6 @@
 """Collect a search for a blend into a plain dict: strings, numbers, lists, None.
 
-May import: `sigmine`, `sigmine_nn.report`, `.clustering`; `.search` for the type checker only.
+May import: `sigmine`, `sigmine_nn.report`, `.clustering`; `.outcome` for the type checker only.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ...report.blending import FORMAT, FORMAT_VERSION
 from .clustering import LayerClusters
 
 if TYPE_CHECKING:
-    from .search import BlendSearch
+    from .outcome import BlendSearch
 
 __all__ = ["summarize"]
 
