@@ -197,6 +197,14 @@ def test_a_layer_that_is_not_there_is_named(residual):
             ask("x")
 
 
+def test_a_table_holds_the_scores_of_a_criterion(residual):
+    table = residual[1].table("apoz")
+    assert table.criterion == "apoz"
+    assert np.array_equal(table.score.numpy(), residual[1].scores[8])
+    with pytest.raises(InputError, match="'snip' is not in the matrix"):
+        residual[1].table("snip")
+
+
 def test_filters_of_one_dimension_are_filters():
     model = nn.Sequential(nn.Conv1d(2, 4, 3), nn.ReLU(), nn.Conv1d(4, 2, 3))
     assert find_filters(model, torch.zeros(1, 2, 9)).names == ["0"]

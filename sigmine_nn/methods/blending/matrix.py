@@ -22,6 +22,7 @@ from ...collector import OF_PARAMETERS
 from ...criteria import Criterion, Scoring
 from ...discovery import find_units
 from ...exceptions import ModelError
+from ...scores import ScoreTable
 from ...scoring import inputs_of, look, peeked
 from ...units import Role, UnitGroup, Units
 
@@ -273,6 +274,31 @@ class CriteriaMatrix:
         """
         defined = self.defined(layer)
         return self._by_layer[layer][[name in defined for name in self.names]]
+
+    def table(self, name: str) -> ScoreTable:
+        """Return the scores by one criterion, for selections.
+
+        Parameters
+        ----------
+        name : str
+            The criterion.
+
+        Returns
+        -------
+        ScoreTable
+            Without a sampling distribution.
+
+        Raises
+        ------
+        InputError
+            For a criterion that is not in the matrix.
+        """
+        if name not in self.names:
+            raise InputError(
+                f"criterion {name!r} is not in the matrix; there are {', '.join(self.names)}."
+            )
+        row = self.scores[self.names.index(name)]
+        return ScoreTable(self.units, torch.from_numpy(row.copy()), name)
 
     def correlation(self, layer: str | None = None) -> pd.DataFrame:
         """Return Spearman's rank correlation of the criteria.
