@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from sigmine.exceptions import InputError
 
-from .collector import OF_GRADIENTS, OF_PARAMETERS, Collector, Statistic
+from .collector import OF_GRADIENTS, OF_PARAMETERS, TAYLOR, Collector, Statistic
 from .curvature import PerSample, hessian_gradient_product, repeatable
 from .exceptions import CalibrationError
 from .functional import prepare
@@ -162,8 +162,7 @@ def calibrate(
 
 
 _NEED_PARAMETER_GRADIENTS = {Statistic.GRADIENT, Statistic.HESSIAN_GRADIENT}
-_TAYLOR = {Statistic.TAYLOR, Statistic.SQUARED_TAYLOR}
-_OF_STATES = {*_TAYLOR, Statistic.STATE_ENERGY}
+_OF_STATES = {*TAYLOR, Statistic.STATE_ENERGY}
 _NEED_LOSS = OF_GRADIENTS | _NEED_PARAMETER_GRADIENTS
 
 
@@ -194,7 +193,7 @@ class _Pass:
         }
         self.flow: dict[str, Tensor] | None = None
         self.needs_loss = bool(wanted & _NEED_LOSS)
-        gated = gated_groups(units) if wanted & _TAYLOR else []
+        gated = gated_groups(units) if wanted & TAYLOR else []
         self.gates = ParameterGates(model, gated, objective) if gated else None
         # A backward pass has something to tell only where somebody listens.
         listens = any(group.gates for group in units) and bool(wanted & OF_GRADIENTS)

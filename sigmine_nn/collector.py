@@ -25,7 +25,7 @@ from .moments import Moments
 from .state import leaf_parameters
 from .units import Gate, UnitGroup, Units
 
-__all__ = ["OF_GRADIENTS", "OF_PARAMETERS", "Collector", "Statistic"]
+__all__ = ["OF_GRADIENTS", "OF_PARAMETERS", "TAYLOR", "Collector", "Statistic"]
 
 
 class Statistic(StrEnum):
@@ -74,7 +74,9 @@ _OF_TAYLOR: dict[Statistic, Callable[[Tensor], Tensor]] = {
     Statistic.SQUARED_TAYLOR: torch.square,
     Statistic.ABSOLUTE_TAYLOR: torch.abs,
 }
-OF_GRADIENTS = frozenset({Statistic.TAYLOR, *_OF_TAYLOR, Statistic.GRADIENT_NORM})
+TAYLOR = frozenset({Statistic.TAYLOR, *_OF_TAYLOR})
+"""The derivative by a gate, and what is made of it sample by sample."""
+OF_GRADIENTS = TAYLOR | {Statistic.GRADIENT_NORM}
 """Statistics of units that need the gradient of a loss."""
 OF_PARAMETERS = frozenset(
     {

@@ -6,7 +6,7 @@ May import: `sigmine`, and everything of `sigmine_nn` below `methods`.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -138,8 +138,7 @@ def filter_scores(scoring: Scoring, criteria: Sequence[Criterion]) -> Floats:
     parts = [part for found in coupled.values() for part in found]
     apart = None
     if parts:
-        alone = Units(tuple(parts), units.shapes)
-        apart = Scoring(alone, scoring.tensors, scoring.calibration, scoring.seed)
+        apart = replace(scoring, units=Units(tuple(parts), units.shapes))
     rows = np.empty((len(criteria), units.n))
     with torch.no_grad():
         for row, criterion in zip(rows, criteria, strict=True):
