@@ -2,9 +2,9 @@
 
 High scores are kept. *Units*: "weights" are units of any kind that have weights in their slices;
 "gates" are units whose activations can be seen (rows, channels, heads, MLP channels, but not single
-elements), and for `taylor` and `taylor_squared` states. Where a criterion is not defined, the score
-is NaN. *Distribution*: whether the score is a mean over samples, with standard errors and tests.
-Formulas and papers are in `CRITERIA`.
+elements), and for `taylor`, `taylor_absolute` and `taylor_squared` states. Where a criterion is not
+defined, the score is NaN. *Distribution*: whether the score is a mean over samples, with standard
+errors and tests. Formulas and papers are in `CRITERIA`.
 
 ==================  ==================================  ===========  =========  ============
 criterion           score of a unit                     units        needs      distribution

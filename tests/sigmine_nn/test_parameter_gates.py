@@ -132,12 +132,15 @@ def test_the_size_of_batches_does_not_matter(size: int) -> None:
     units = find_units(model, "state")
     data = list(zip(x.split(size), y.split(size), strict=True))
     found = calibrate(
-        model, data, units, ["taylor", "squared_taylor"], loss="cross_entropy", keep_samples=True
-    )
+        model, data, units, ["taylor", "squared_taylor", "absolute_taylor"], loss="cross_entropy",
+        keep_samples=True,
+    )  # fmt: skip
     each = derivatives_of(model, (x, y))
     torch.testing.assert_close(found.of_units[Statistic.TAYLOR].mean, each.mean(dim=0))
     squares = found.of_units[Statistic.SQUARED_TAYLOR].mean
     torch.testing.assert_close(squares, each.square().mean(dim=0))
+    absolute = found.of_units[Statistic.ABSOLUTE_TAYLOR].mean
+    torch.testing.assert_close(absolute, each.abs().mean(dim=0))
     torch.testing.assert_close(found.samples[Statistic.TAYLOR], each.float())
     assert found.loss == pytest.approx(float(F.cross_entropy(model(x), y).detach()), rel=1e-12)
 
