@@ -46,6 +46,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Pruner", "completed"]
 
+# Pipelines of scikit-learn pass rows on, not networks: there is nothing to route.
+_ROUTES = ("set_fit_request", "set_transform_request")
 N_SETS = 20  # nested sets that are tested, from none to the amount
 
 
@@ -190,6 +192,12 @@ class Pruner(BaseEstimator):  # type: ignore[misc]
         self.time_limit = time_limit
         self.random_state = random_state
         self.progress = progress
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        for method in _ROUTES:
+            if method in vars(cls):
+                delattr(cls, method)
 
     def fit(
         self,
@@ -551,8 +559,7 @@ class Pruner(BaseEstimator):  # type: ignore[misc]
             raise NotFittedError("this Pruner has seen no network yet; call fit first.")
 
 
-# Pipelines of scikit-learn pass rows on, not networks: there is nothing to route.
-for _method in ("set_fit_request", "set_transform_request"):
+for _method in _ROUTES:
     delattr(Pruner, _method)
 
 

@@ -70,8 +70,9 @@ def last(
     normalise : {"last", "none"}, default="last"
         See `Normalise`.
     legacy_bidirectional : bool, default=False
-        Score bidirectional layers as the authors' program does, with ||c||^2 replaced by (||c1|| +
-        ||c2||) / 4, which is no norm of anything: only for comparisons with its results.
+        Score bidirectional layers as the authors' program does, with norm(c)^2 replaced by
+        (norm(c1) + norm(c2)) / 4, which is no norm of anything: only for comparisons with its
+        results.
 
     Returns
     -------
@@ -83,7 +84,7 @@ def last(
     Raises
     ------
     ModelError
-        If a state is unstable (|lambda| of 1 or more): its norm is infinite, although the formula
+        If a state is unstable (modulus 1 or more): its norm is infinite, although the formula
         gives a number.
     InputError
         For an unknown option, or a horizon of "sequence" without example inputs.
@@ -97,10 +98,10 @@ def last(
     Notes
     -----
     lambda and b are those of the discrete system, in double precision. With both directions of a
-    bidirectional layer ||c||^2 = ||c1||^2 + ||c2||^2, the column of the stacked output matrix. With
-    a horizon of L steps 1 / (1 - |lambda|) becomes (1 - |lambda|^L) / (1 - |lambda|), the largest
-    amplification in that time. Conjugate pairs that are stored both are one unit, with the mean of
-    their norms (a bound on half of the norm of the pair).
+    bidirectional layer norm(c)^2 = norm(c1)^2 + norm(c2)^2, the column of the stacked output
+    matrix. With a horizon of L steps and m the modulus of lambda, 1 / (1 - m) becomes
+    (1 - m^L) / (1 - m), the largest amplification in that time. Conjugate pairs that are stored
+    both are one unit, with the mean of their norms (a bound on half of the norm of the pair).
 
     See Also
     --------

@@ -25,9 +25,9 @@ class LAST(Pruner):
     """Remove the states of state space layers that can do the least to the output of their layer.
 
     A state of a diagonal layer is a system of its own, c b^T / (z - lambda), whose H-infinity norm
-    is ||c|| ||b|| / (1 - |lambda|) exactly. Its square, divided by the sum of itself and all larger
-    ones of the layer, is the score; one threshold over all layers decides. No data, no gradients,
-    no retraining.
+    is norm(c) norm(b) / (1 - abs(lambda)) exactly. Its square, divided by the sum of itself and all
+    larger ones of the layer, is the score; one threshold over all layers decides. No data, no
+    gradients, no retraining.
 
     Parameters
     ----------

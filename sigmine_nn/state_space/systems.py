@@ -3,8 +3,8 @@
     x_k = lambda x_(k-1) + B u_k,        y_k = f Re(C x_k)
 
 with f = 2 where every stored state stands for itself and its complex conjugate, and f = 1 where all
-states are stored. Everything is in complex128 or float64, whatever the layer computes in: 1 -
-|lambda| of a slow state is lost in single precision.
+states are stored. Everything is in complex128 or float64, whatever the layer computes in: what a
+slow state lacks of modulus 1 is lost in single precision.
 
 May import: `sigmine`, `sigmine_nn.exceptions`.
 """
@@ -218,8 +218,8 @@ class DiagonalSystem:
         Returns
         -------
         Tensor of float64, shape (n,)
-            With L the horizon and m = |lambda|: (1 - m^L) / (1 - m) for "hinf", the root of
-            (1 - m^(2 L)) / (1 - m^2) for "h2"; without horizon m^L is 0.
+            With L the horizon and m the modulus of lambda: (1 - m^L) / (1 - m) for "hinf", the root
+            of (1 - m^(2 L)) / (1 - m^2) for "h2"; without horizon m^L is 0.
 
         Raises
         ------
@@ -253,7 +253,7 @@ class DiagonalSystem:
         Returns
         -------
         Tensor of float64, shape (n,)
-            ||c|| ||b|| times the amplification. Without horizon and with "hinf" it is the exact
+            norm(c) norm(b) times the amplification. Without horizon and with "hinf" it is the exact
             H-infinity norm of c b^T / (z - lambda), which is attained at the angle of lambda.
 
         Raises
@@ -314,8 +314,8 @@ class DiagonalSystem:
         Returns
         -------
         Tensor of float64, shape (n_sequences, n)
-            The mean over the steps of |x|^2, times ||c||^2; of both directions, added up. States of
-            every sequence start at 0.
+            The mean over the steps of abs(x)^2, times norm(c)^2; of both directions, added up.
+            States of every sequence start at 0.
         """
         sequences = sequences.detach().to(self.eigenvalues.device)
         length = sequences.shape[1]
