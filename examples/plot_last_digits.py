@@ -163,6 +163,7 @@ def measure(kind, seed, epochs, amounts, steps=SUITED, ways=WAYS):
         calibration=calibration,
         loss="cross_entropy",
         example_inputs=x[:8],
+        n_draws=1 if quick else 4,
         name=seed,
     )
 
