@@ -30,7 +30,18 @@ __all__ = [
     "reset_optimizer_state",
 ]
 
-_MOMENTS = ("momentum_buffer", "exp_avg", "exp_avg_sq", "max_exp_avg_sq")
+# What optimisers of torch remember of every entry, where 0 is how it begins.
+_MOMENTS = (
+    "momentum_buffer",
+    "exp_avg",
+    "exp_avg_sq",
+    "max_exp_avg_sq",
+    "exp_inf",
+    "square_avg",
+    "grad_avg",
+    "acc_delta",
+    "sum",
+)
 
 
 class Growth(StrEnum):
@@ -318,8 +329,8 @@ def reset_optimizer_state(
     Parameters
     ----------
     optimizer : Optimizer
-        SGD, Adam, AdamW and others that keep ``momentum_buffer``, ``exp_avg``, ``exp_avg_sq`` or
-        ``max_exp_avg_sq``. One that has not seen the parameter yet has nothing to forget.
+        SGD, Adam, AdamW, NAdam, RAdam, Adamax, RMSprop, Adagrad, Adadelta, and others that keep
+        moments under the same names. One that has not seen the parameter yet has nothing to forget.
     parameter : Parameter
         One of the optimiser's own; of a masked layer, the original.
     entries : Tensor of bool
@@ -337,6 +348,10 @@ def reset_optimizer_state(
     Without this a removed weight keeps moving by its momentum, and one that has come back is pushed
     by gradients of a network that is no more. A removed weight that is 0 and whose gradients are 0
     then stays exactly 0, under weight decay too.
+
+    Adam counts the steps of a whole parameter, and that count stays: the first update of an entry
+    that has come back is up to (1 - beta1) / sqrt(1 - beta2) learning rates long, 3.2 with the
+    usual values.
     """
     _check_mask("entries", entries, parameter.shape)
     known = [p for group in optimizer.param_groups for p in group["params"]]

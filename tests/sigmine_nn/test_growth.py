@@ -192,12 +192,20 @@ OPTIMISERS = {
     "amsgrad": lambda p: torch.optim.Adam(p, lr=0.1, amsgrad=True),
     "adamw": lambda p: torch.optim.AdamW(p, lr=0.1, weight_decay=0.1),
 }
+OTHERS = {  # without momentum nothing drifts, but what they remember is forgotten too
+    "rmsprop": lambda p: torch.optim.RMSprop(p, lr=0.01, momentum=0.9, centered=True),
+    "adagrad": lambda p: torch.optim.Adagrad(p, lr=0.1),
+    "adamax": lambda p: torch.optim.Adamax(p, lr=0.1),
+    "adadelta": lambda p: torch.optim.Adadelta(p),
+    "nadam": lambda p: torch.optim.NAdam(p),
+    "radam": lambda p: torch.optim.RAdam(p),
+}
 
 
 def trained(name, steps=5):
     torch.manual_seed(0)
     model = nn.Linear(6, 3)
-    optimizer = OPTIMISERS[name](list(model.parameters()))
+    optimizer = {**OPTIMISERS, **OTHERS}[name](list(model.parameters()))
     data = torch.randn(20, 6), torch.randn(20, 3)
     for _ in range(steps):
         step(model, optimizer, data)
@@ -228,7 +236,7 @@ def test_removed_weights_stay_zero_if_and_only_if_they_are_forgotten(name, reset
     assert (model.weight.detach()[~removed] != before[~removed]).all()
 
 
-@pytest.mark.parametrize("name", OPTIMISERS)
+@pytest.mark.parametrize("name", [*OPTIMISERS, *OTHERS])
 def test_only_the_named_entries_are_forgotten(name):
     model, optimizer, _ = trained(name)
     entries = torch.rand(3, 6, generator=seeded(2)) < 0.5
