@@ -10,6 +10,7 @@ May import: `sigmine`.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from sigmine._checks import real_number, whole_number
@@ -135,6 +136,83 @@ class Schedule(ABC):
             As `count_removed`.
         """
         return count_removed(n, self.sparsity_at(step))
+
+    def levels_at(self, step: int) -> tuple[int, ...]:
+        """Return the levels that a step goes through; none without an update.
+
+        Parameters
+        ----------
+        step : int
+            At least 0.
+
+        Returns
+        -------
+        tuple of int
+            How many times units were removed; the last one is what training goes on with.
+        """
+        return self.levels_of(self._update_of(step)) if self.is_update(step) else ()
+
+    def levels_of(self, update: int) -> tuple[int, ...]:
+        """Return the levels that an update goes through.
+
+        Parameters
+        ----------
+        update : int
+            Number of the update, from 0 to `n_updates` - 1.
+
+        Returns
+        -------
+        tuple of int
+            As `levels_at`.
+
+        Raises
+        ------
+        InputError
+            For an update that is none of the schedule.
+        """
+        update = whole_number("update", update, 0)
+        if update >= self.n_updates:
+            raise InputError(
+                f"update={update} is none of the {self.n_updates} of the schedule; they are "
+                f"numbered from 0 to {self.n_updates - 1}."
+            )
+        return self._levels_of(update)
+
+    def _levels_of(self, update: int) -> tuple[int, ...]:
+        return (update + 1,)
+
+    @property
+    def n_levels(self) -> int:
+        """Number of times that units are removed."""
+        return self.n_updates
+
+    def sparsity_of(self, level: int) -> float:
+        """Return the fraction that is removed at a level.
+
+        Parameters
+        ----------
+        level : int
+            From 0 (before the first update) to `n_levels`.
+
+        Returns
+        -------
+        float
+            In [0, 1).
+
+        Raises
+        ------
+        InputError
+            For a level that is none of the schedule.
+        """
+        level = whole_number("level", level, 0)
+        if level > self.n_levels:
+            raise InputError(
+                f"level={level} is none of the schedule; it goes from 0 to {self.n_levels}."
+            )
+        return self._sparsity_of(level)
+
+    def _sparsity_of(self, level: int) -> float:
+        return self._before if level == 0 else self._after(level - 1)
 
     def _update_of(self, step: int) -> int:
         """Return the number of the last update at or before a step, from 0."""
@@ -429,7 +507,7 @@ class ProgressiveSoft(Schedule):
 
 @dataclass(frozen=True)
 class Cup(Schedule):
-    """Capacity shrinks geometrically, cycle by cycle, and grows back in reverse.
+    """Capacity shrinks, cycle by cycle, and grows back in reverse.
 
     Parameters
     ----------
@@ -441,6 +519,9 @@ class Cup(Schedule):
         Step of the first pruning; the published program trains a cycle before (``start=every``).
     rate : float, default=0.2
         Fraction q of what remains that a cycle removes, in (0, 1).
+    sparsities : sequence of float, optional
+        Any other way down: the fraction that is removed after each of the cycles, in [0, 1), none
+        less than the one before. `cycles` is then their number, and there is no `rate`.
 
     Notes
     -----
@@ -462,20 +543,51 @@ class Cup(Schedule):
     [(), (1,), (2,), (3, 2), (1,), (0,)]
     >>> [schedule.sparsity_at(step) for step in (0, 10, 20, 30, 40, 50)]
     [0.0, 0.5, 0.75, 0.75, 0.5, 0.0]
+    >>> schedule = Cup(sparsities=(0.5, 0.6), start=1)
+    >>> [schedule.sparsity_at(step) for step in range(4)]
+    [0.0, 0.5, 0.5, 0.0]
     """
 
     cycles: int = 20
     every: int = 1
     start: int = 0
     rate: float = 0.2
+    sparsities: Sequence[float] | None = None
 
     def __post_init__(self) -> None:
+        if self.sparsities is not None:
+            self._take_sparsities(self.sparsities)
         whole_number("cycles", self.cycles, 1)
         self._check()
         _fraction("rate", self.rate)
         if self.rate == 0.0:
             raise InputError("rate=0 removes nothing; give a fraction above 0, such as 0.2.")
-        _leaves_something(self.rate, self.cycles)
+        if self.sparsities is None:
+            _leaves_something(self.rate, self.cycles)
+
+    def _take_sparsities(self, given: Sequence[float]) -> None:
+        """Check a list of sparsities, and set the number of cycles to its length."""
+        values = tuple(given)
+        for value in values:
+            _fraction("sparsities", value)
+        falls = [i for i in range(1, len(values)) if values[i] < values[i - 1]]
+        if falls or not values:
+            found = (
+                f"fall from {values[falls[0] - 1]!r} to {values[falls[0]]!r}"
+                if falls
+                else "are none"
+            )
+            raise InputError(
+                f"sparsities {found}; give the fraction removed after each cycle on the way down, "
+                "each at least the one before. The way up mirrors it."
+            )
+        if self.cycles not in (20, len(values)) or self.rate != 0.2:
+            raise InputError(
+                f"{len(values)} sparsities are given, and cycles={self.cycles!r}, "
+                f"rate={self.rate!r}; give either a list or these two."
+            )
+        object.__setattr__(self, "sparsities", values)  # the value stays hashable
+        object.__setattr__(self, "cycles", len(values))
 
     @property
     def end(self) -> int:  # type: ignore[override]
@@ -483,26 +595,17 @@ class Cup(Schedule):
         return self.start + 2 * (self.cycles - 1) * self.every
 
     @property
+    def n_levels(self) -> int:
+        """Number of times that units are removed: one for each cycle of the way down."""
+        return self.cycles
+
+    @property
     def bottom(self) -> float:
         """The largest sparsity, at the turn."""
-        return self._sparsity(self.cycles)
+        return self._sparsity_of(self.cycles)
 
-    def levels_at(self, step: int) -> tuple[int, ...]:
-        """Return the levels that a step goes through: two at the turn, none without an update.
-
-        Parameters
-        ----------
-        step : int
-            At least 0.
-
-        Returns
-        -------
-        tuple of int
-            How many cycles' worth is removed; the last one is what training goes on with.
-        """
-        if not self.is_update(step):
-            return ()
-        update = self._update_of(step)
+    def _levels_of(self, update: int) -> tuple[int, ...]:
+        """Return the level after an update; two at the turn."""
         level = self._level(update)
         return (self.cycles, level) if update == self.cycles - 1 else (level,)
 
@@ -511,8 +614,10 @@ class Cup(Schedule):
             return update + 1
         return 2 * (self.cycles - 1) - update
 
-    def _sparsity(self, level: int) -> float:
+    def _sparsity_of(self, level: int) -> float:
+        if self.sparsities is not None:
+            return 0.0 if level == 0 else self.sparsities[level - 1]
         return 1.0 - (1.0 - self.rate) ** level
 
     def _after(self, update: int) -> float:
-        return self._sparsity(self._level(update))
+        return self._sparsity_of(self._level(update))
