@@ -2,8 +2,8 @@
 from .balancing import balanced_truncation
 from .blending import (
     FILTER_CRITERIA,
-    BlendedCriterion,
     BlendSearch,
+    BlendedCriterion,
     CriteriaClusters,
     CriteriaMatrix,
     Evolution,
@@ -13,6 +13,7 @@ from .blending import (
     find_filters,
     search_blend,
 )
+from .cup_curriculum import CupCurriculum
 from .last import LAST
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "BlendedCriterion",
     "CriteriaClusters",
     "CriteriaMatrix",
+    "CupCurriculum",
     "Evolution",
     "LayerClusters",
     "balanced_truncation",
