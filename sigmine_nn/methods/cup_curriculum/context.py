@@ -1,7 +1,7 @@
 """`CupCurriculum`: the curriculum that a training loop calls after every step and every cycle.
 
 May import: `sigmine`, everything of `sigmine_nn` but `cli`, and of this package what lies below:
-`weights`, `cohorts`, `updates`, `values`, `history`.
+`weights`, `cohorts`, `updates`, `values`, `checks`, `history`.
 """
 
 from __future__ import annotations
@@ -16,14 +16,15 @@ import torch
 from torch import Tensor, nn
 
 from sigmine._checks import one_of, open_unit, whole_number
-from sigmine.exceptions import DataWarning, InputError, InputTypeError, SigmineWarning
+from sigmine.exceptions import InputError, InputTypeError
 
 from ...criteria import Criterion
 from ...exceptions import ModelError
 from ...growth import MaskHistory, ValueSource, reset_optimizer_state
-from ...schedules import Cup, Schedule, count_removed
+from ...schedules import Cup, Schedule
+from .checks import check_history, check_same, check_training, doubts
 from .cohorts import Cohorts, Scope
-from .history import COLUMNS, frame_of
+from .history import History
 from .updates import Learning, Updates, learning_of
 from .values import Rewind, ValueStore
 from .weights import (
@@ -40,18 +41,6 @@ if TYPE_CHECKING:
 
 __all__ = ["CupCurriculum"]
 
-# Optimisers whose steps hardly depend on the size of gradients.
-_ADAPTIVE = (
-    torch.optim.Adam,
-    torch.optim.AdamW,
-    torch.optim.NAdam,
-    torch.optim.RAdam,
-    torch.optim.Adamax,
-    torch.optim.Adagrad,
-    torch.optim.Adadelta,
-    torch.optim.RMSprop,
-    torch.optim.Rprop,
-)
 FORMAT, VERSION = "cup curriculum", 1
 
 
@@ -207,7 +196,9 @@ class CupCurriculum:
             )
         self._weights = prunable_weights(model, prunable)
         self._units = element_units(self._weights)
-        self._check_model()
+        check_training(self._weights, optimizer, self.schedule)
+        for warning in doubts(self._weights, optimizer, self.schedule, self.scope, self.updates):
+            warnings.warn(warning, stacklevel=2)
         self.criterion = criterion
         criterion_of(criterion, {})  # known, or refused before anything begins
         self._store = ValueStore(model, self._weights, self.values, self.rewind, self.seed)
@@ -216,46 +207,8 @@ class CupCurriculum:
         self.n_steps = 0  # of the optimiser
         self._steps_before = 0  # when the cycle began
         self._between = False  # after_backward was called, after_step not yet
-        self._rows: list[dict[str, Any]] = []
+        self._history = History()
         self._learning: dict[str, Learning] = {}
-
-    def _check_model(self) -> None:
-        """Refuse what the optimiser does not train; warn of what will not work as it reads."""
-        known = {id(p) for group in self.optimizer.param_groups for p in group["params"]}
-        if missing := [name for name, p in self._weights.items() if id(p) not in known]:
-            raise ModelError(
-                f"{missing[0]!r} may lose entries, and the optimiser does not have it; give the "
-                "optimiser of this model, or leave the weight out with prunable=."
-            )
-        if self.schedule.n_levels >= MaskHistory.NEVER:
-            raise InputError(
-                f"the schedule removes entries {self.schedule.n_levels} times, and a byte can "
-                f"number {MaskHistory.NEVER - 1}; remove more each time."
-            )
-        # The emptiest network of a cup is never trained.
-        deepest = self.schedule.n_levels - isinstance(self.schedule, Cup)
-        bottom = self.schedule.sparsity_of(deepest)
-        small = [
-            name
-            for name, weight in self._weights.items()
-            if count_removed(weight.numel(), bottom) == weight.numel()
-        ]
-        if small and self.scope is Scope.TENSOR:
-            warnings.warn(
-                f"{small[0]!r} has {self._weights[small[0]].numel()} entries, and round(n x "
-                f"{bottom:.4g}) removes them all"
-                f"{f' (so for {len(small) - 1} more)' if len(small) > 1 else ''}; leave such "
-                "weights out with prunable=, remove less, or rank with scope='global'.",
-                DataWarning,
-                stacklevel=3,
-            )
-        if self.updates is Updates.DYNAMIC and isinstance(self.optimizer, _ADAPTIVE):
-            warnings.warn(
-                f"updates='dynamic' multiplies gradients, and {type(self.optimizer).__name__} "
-                "divides by their size, so that it is nearly 'identical'; use SGD for it.",
-                SigmineWarning,
-                stacklevel=3,
-            )
 
     # -- Where it is -----------------------------------------------------------------------------
 
@@ -288,6 +241,11 @@ class CupCurriculum:
         return self.cohorts.level
 
     @property
+    def n_pruned(self) -> int:
+        """How many times entries were removed so far."""
+        return self.cohorts.n_cycles
+
+    @property
     def capacity(self) -> float:
         """Fraction of the prunable entries that is there."""
         return self.cohorts.capacity
@@ -311,7 +269,7 @@ class CupCurriculum:
     @property
     def history_(self) -> pd.DataFrame:
         """A row a validation."""
-        return frame_of(self._rows)
+        return self._history.frame()
 
     # -- The doors of a training loop ------------------------------------------------------------
 
@@ -401,10 +359,7 @@ class CupCurriculum:
             For the history.
         """
         self._check_running()
-        rate = float(self.optimizer.param_groups[0]["lr"])
-        row = (len(self._rows) + 1, self.cycle, self.phase, self.level, self.capacity,
-               self.n_steps, rate, train_loss, float(loss))  # fmt: skip
-        self._rows.append(dict(zip(COLUMNS, row, strict=True)))
+        self._history.add(self, loss, train_loss)
         if self.phase == "down":
             self._store.observe(loss)
 
@@ -563,10 +518,32 @@ class CupCurriculum:
             "n_pruned": cohorts.n_cycles,
             "n_steps": self.n_steps,
             "steps_before": self._steps_before,
-            "history": [dict(row) for row in self._rows],
+            "history": [dict(row) for row in self._history.rows],
             "removed_in": {name: h.removed_in for name, h in cohorts.histories.items()},
             **self._store.state_dict(),
         }
+
+    def check_state(self, state: Mapping[str, Any]) -> None:
+        """Refuse a state that is not of such a curriculum; nothing is changed.
+
+        Parameters
+        ----------
+        state : mapping
+            As of `state_dict`.
+
+        Raises
+        ------
+        InputError
+            If it is of another model or other settings.
+        """
+        if state.get("format") != FORMAT or state.get("version") != VERSION:
+            raise InputError(
+                f"the state has format {state.get('format')!r}, version {state.get('version')!r}; "
+                f"expected {FORMAT!r}, version {VERSION}: a state_dict() of a CupCurriculum."
+            )
+        check_same(self.settings, state["settings"])
+        for name, weight in self._weights.items():
+            check_history(name, weight, state["removed_in"])
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go back to where a curriculum was.
@@ -580,44 +557,20 @@ class CupCurriculum:
         Raises
         ------
         InputError
-            If it is none, or of another model or other settings; nothing is changed then.
+            As `check_state`; nothing is changed then.
         """
-        if state.get("format") != FORMAT or state.get("version") != VERSION:
-            raise InputError(
-                f"the state has format {state.get('format')!r}, version {state.get('version')!r}; "
-                f"expected {FORMAT!r}, version {VERSION}: a state_dict() of a CupCurriculum."
-            )
-        for key, mine in self.settings.items():
-            if (other := state["settings"].get(key)) != mine:
-                raise InputError(
-                    f"the state was made with {key}={other!r}, and this curriculum has {mine!r}; "
-                    "make it with the same settings, or begin anew."
-                )
+        self.check_state(state)
         n_pruned, level = int(state["n_pruned"]), int(state["level"])
         histories = {
-            name: MaskHistory(_checked_history(name, weight, state["removed_in"]), n_pruned)
+            name: MaskHistory(
+                state["removed_in"][name].detach().to(weight.device, copy=True), n_pruned
+            )
             for name, weight in self._weights.items()
         }
         self._store.load_state_dict(state)
         self.cohorts.histories, self.cohorts.level = histories, level
         self.cycle, self.n_steps = int(state["cycle"]), int(state["n_steps"])
         self._steps_before = int(state["steps_before"])
-        self._rows = [dict(row) for row in state["history"]]
+        self._history = History(state["history"])
         self._between = False
         self._learn()
-
-
-def _checked_history(name: str, weight: Tensor, given: Mapping[str, Any]) -> Tensor:
-    """Return a copy of a saved history of masks, on the device of its weight."""
-    tensor = given.get(name)
-    if not isinstance(tensor, Tensor) or tensor.dtype != torch.uint8:
-        found = "nothing" if tensor is None else getattr(tensor, "dtype", type(tensor).__name__)
-        raise InputError(
-            f"the state holds {found} as the masks of {name!r}; expected a tensor of uint8."
-        )
-    if tensor.shape != weight.shape:
-        raise InputError(
-            f"the state's masks of {name!r} have shape {tuple(tensor.shape)}, and the weight "
-            f"{tuple(weight.shape)}; load the state into the model that it was saved from."
-        )
-    return tensor.detach().to(weight.device, copy=True)
