@@ -13,7 +13,20 @@ from .blending import (
     find_filters,
     search_blend,
 )
-from .cup_curriculum import CupCurriculum
+from .cup_curriculum import (
+    CupCurriculum,
+    FullCapacity,
+    TrainingRun,
+    compare_strategies,
+    estimate_difference,
+    expected_best,
+    load_training,
+    magnitude_increase,
+    plot_cup,
+    prunable_weights,
+    save_training,
+    train_curriculum,
+)
 from .last import LAST
 
 __all__ = [
@@ -25,10 +38,21 @@ __all__ = [
     "CriteriaMatrix",
     "CupCurriculum",
     "Evolution",
+    "FullCapacity",
     "LayerClusters",
+    "TrainingRun",
     "balanced_truncation",
     "cluster_criteria",
+    "compare_strategies",
     "criteria_matrix",
+    "estimate_difference",
+    "expected_best",
     "find_filters",
+    "load_training",
+    "magnitude_increase",
+    "plot_cup",
+    "prunable_weights",
+    "save_training",
     "search_blend",
+    "train_curriculum",
 ]

@@ -352,7 +352,7 @@ def _checked(losses: Any, baseline: str) -> pd.DataFrame:
     if len(repeated):
         row = repeated.iloc[0]
         raise InputError(
-            f"strategy {row['strategy']!r} has seed {row['seed']!r} twice; give one row for each."
+            f"strategy {row['strategy']!r} has seed {row['seed']} twice; give one row for each."
         )
     table: pd.DataFrame = losses[columns]
     return table
