@@ -390,6 +390,35 @@ def test_removed_weights_are_zero_and_frozen_ones_stay_whatever_the_optimiser_do
         cup.end_of_cycle()
 
 
+@pytest.mark.parametrize("make", [
+    lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9),
+    lambda p: torch.optim.AdamW(p, lr=0.01, amsgrad=True),
+])  # fmt: skip
+def test_what_goes_and_what_comes_back_is_forgotten_by_the_optimiser(make):
+    model = layers()
+    cup = CupCurriculum(model, make(model.parameters()), schedule=Cup(cycles=3), rewind="none")
+    weight = model[2].weight
+    while not cup.finished:
+        train_some(model, cup)
+        moments = [name for name, value in cup.optimizer.state[weight].items()
+                   if isinstance(value, torch.Tensor) and value.shape == weight.shape]  # fmt: skip
+        before = {name: cup.optimizer.state[weight][name].clone() for name in moments}
+        mask = cup.cohorts.masks()["2.weight"]
+        if cup.phase == "up":  # as of an optimiser that adds something of its own
+            for name in moments:
+                cup.optimizer.state[weight][name].add_(1.0)
+        cup.end_of_cycle()
+        changed = cup.cohorts.masks()["2.weight"] != mask
+        if cup.cycle == 4:  # the turn: what goes comes back at once
+            changed = cup.cohorts.histories["2.weight"].cohort(3)
+        assert changed.any() or cup.finished
+        for name in moments:
+            assert (cup.optimizer.state[weight][name][changed] == 0).all()
+            rest = cup.optimizer.state[weight][name][mask & ~changed]
+            expected = before[name][mask & ~changed] + (1.0 if cup.cycle > 4 else 0.0)
+            assert torch.equal(rest, expected)
+
+
 def rates(lag=0, updates="dynamic", gamma=0.8):
     """Return by cycle of the way up the factors of the gradient, by the cycle of removal."""
     model = Bowl(1)
@@ -467,6 +496,7 @@ def test_which_weights_may_go():
             "block": nn.TransformerEncoderLayer(4, 2, 8),
             "conv": nn.Conv1d(4, 4, 3),
             "norm": nn.BatchNorm1d(4),
+            "memory": nn.GRU(4, 4),
             "out": nn.Linear(4, 5),
         }
     )
@@ -477,7 +507,8 @@ def test_which_weights_may_go():
                    "block.linear2.weight"]  # fmt: skip
     assert list(prunable_weights(model)) == layers_only
     parity = list(prunable_weights(model, "weight"))
-    assert set(parity) == {*layers_only, "block.norm1.weight", "block.norm2.weight", "norm.weight"}
+    norms = {"block.norm1.weight", "block.norm2.weight", "norm.weight"}
+    assert set(parity) == {*layers_only, *norms, "memory.weight_ih_l0", "memory.weight_hh_l0"}
     assert list(prunable_weights(model, ["out.bias", "block.linear1.weight"])) == [
         "block.linear1.weight", "out.bias",
     ]  # fmt: skip

@@ -130,6 +130,33 @@ def test_a_resumed_training_is_the_straight_one_bit_by_bit(tmp_path, optimizer, 
             assert torch.equal(tensor, whole.best_state_[name])
 
 
+@pytest.mark.parametrize("rewind", ["init", "best"])
+def test_the_best_state_of_a_cycle_outlives_an_interruption(tmp_path, rewind):
+    def size(model):  # grows, so that the first state of a cycle is its best
+        return float(sum(p.norm() for p in model.parameters()))
+
+    options = {"schedule": Cup(cycles=2, every=4, start=4), "values": "best", "rewind": rewind}
+    straight = ready(**options)
+    run = train_curriculum(straight, TRAIN, size, loss="cross_entropy")
+    firsts = run.history_.groupby("cycle")["validation_loss"].idxmin()
+    assert firsts.tolist()[:2] == [0, 4]
+
+    def stopping(model):
+        calls.append(0)
+        if len(calls) == place:
+            raise Stop
+        return size(model)
+
+    for place in range(2, 9):
+        calls, path = [], tmp_path / f"{place}.pt"
+        with pytest.raises(Stop):
+            train_curriculum(ready(**options), TRAIN, stopping, loss="cross_entropy",
+                             checkpoint=path)  # fmt: skip
+        again = ready(**options)
+        train_curriculum(again, TRAIN, size, loss="cross_entropy", checkpoint=path)
+        assert equal(again, straight)
+
+
 @pytest.mark.parametrize("kind", ["loader", "loader with a generator", "function"])
 def test_resuming_in_the_middle_of_an_epoch(tmp_path, kind):
     def data():
@@ -188,6 +215,8 @@ def test_own_loops_can_save_and_go_on(tmp_path):
     path = save_training(tmp_path / "own.pt", other, extra={"random": torch.get_rng_state()})
     resumed = ready("adam", updates="freezing")
     extra = load_training(path, resumed)
+    with pytest.raises(InputError, match="cycle 5 ends without a step"):
+        resumed.end_of_cycle()
     torch.set_rng_state(extra["random"])
     while not resumed.finished:
         cycle(resumed)
