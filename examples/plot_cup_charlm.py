@@ -10,8 +10,8 @@ what happens to it when training goes on for too long?
 
 Run as a script, this is the full study, about 25 minutes on one core; ``--quick`` is a toy of half
 a minute (200 characters a piece, 3 cycles, 2 seeds) that shows the same figures without their
-meaning. ``--out FOLDER`` writes figures and
-tables, and ``--runs FOLDER`` keeps every training, so that an interrupted study goes on.
+meaning. ``--out FOLDER`` writes figures and tables, and ``--runs FOLDER`` keeps every training, so
+that an interrupted study goes on.
 """
 
 # %%
