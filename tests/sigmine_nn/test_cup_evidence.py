@@ -113,6 +113,19 @@ def test_the_interval_by_ranks_covers_the_shift():
     assert hits <= 1975  # and no more than it says: above with chance 3e-7
 
 
+@pytest.mark.statistical
+def test_the_bootstrap_covers_less_often_than_its_level():
+    """The 88 % of the docstring: 1,000 trials have a standard deviation of 1.03 points, 4 of which
+    are allowed (chance 6e-5)."""
+    rng = np.random.default_rng(0)
+    hits = 0
+    for trial in range(1000):
+        x, y = rng.normal(size=5), rng.normal(size=5)
+        found = estimate_difference(x, y, n_resamples=500, seed=trial)
+        hits += found.ci_low <= 0 <= found.ci_high
+    assert hits / 1000 == pytest.approx(0.88, abs=0.041)
+
+
 @given(st.lists(st.floats(-10, 10), min_size=1, max_size=7), st.data())
 def test_the_best_of_n_is_a_mean_over_all_sets(losses, data):
     n = data.draw(st.integers(1, len(losses)))
