@@ -2,8 +2,8 @@
 from .balancing import balanced_truncation
 from .blending import (
     FILTER_CRITERIA,
-    BlendSearch,
     BlendedCriterion,
+    BlendSearch,
     CriteriaClusters,
     CriteriaMatrix,
     Evolution,
