@@ -13,6 +13,7 @@ May import: `sigmine`, `sigmine_nn.units`, `sigmine_nn.gating`, `sigmine_nn.stat
 from __future__ import annotations
 
 import ctypes
+import gc
 import math
 import threading
 import warnings
@@ -207,12 +208,7 @@ def within(seconds: float, function: Callable[[], Result]) -> Result:
     thread.start()
     thread.join(seconds)
     if thread.is_alive():
-        identity = ctypes.c_ulong(thread.ident or 0)
-        for _ in range(50):  # again and again: code may catch everything
-            ctypes.pythonapi.PyThreadState_SetAsyncExc(identity, ctypes.py_object(TimeoutError))
-            thread.join(0.1)
-            if not thread.is_alive():
-                break
+        _end(thread)
         raise TracingError(
             f"the dependencies of the network were not found within {seconds:g} seconds; some "
             "networks cannot be traced. Give a larger time_limit, name a kind of unit that needs "
@@ -222,6 +218,24 @@ def within(seconds: float, function: Callable[[], Result]) -> Result:
     if errors:
         raise errors[0]
     return results[0]
+
+
+def _end(thread: threading.Thread) -> None:
+    """Raise an exception in a thread until it ends."""
+    # In a callback of the garbage collector, which others may have set, it would be lost.
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        thread.join(0.01)  # a collection that runs ends first
+        identity = ctypes.c_ulong(thread.ident or 0)
+        for _ in range(50):  # again and again: code may catch everything
+            if not thread.is_alive():
+                return
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(identity, ctypes.py_object(TimeoutError))
+            thread.join(0.1)
+    finally:
+        if collects:
+            gc.enable()
 
 
 def _name_of_root(model: nn.Module, items: Sequence[Any]) -> str | None:
