@@ -9,10 +9,10 @@ May import: `sigmine`, `sigmine_nn.units`.
 
 from .attention import attention_inputs, find_heads
 from .feed_forward import find_mlp_channels
-from .ssm import (
+from .ssm import flat_kernel
+from .states import (
     StateLayer,
     find_states,
-    flat_kernel,
     read_systems,
     sequence_lengths,
     state_layers,

@@ -1,24 +1,21 @@
 """States of state space layers: what is read from a layer, and which tensors hold a state.
 
-An adapter answers for one kind of layer: `read` gives the discrete system behind it, `group` the
-slices of a state (the slice that reads it, the output column, is its gate), `sequences` what the
-system is driven with, so that `states` can say how large each state becomes. Smaller tensors then
-follow as for any other unit. Layers whose states are stored as a table with a row a feature (S4D)
-are first written as one long list (`flat_kernel`), since afterwards every feature may keep another
+An adapter answers for one kind of layer: `read` gives the discrete system behind it, `slices` what
+belongs to a state (the slice that reads it, the output column, is its gate), `sequences` what the
+system is driven with. `StateLayer` makes of that what can be asked of a layer: `read`, `gate`,
+`states` and `shrink`. Layers whose states are stored as a table with a row a feature (S4D) are
+first written as one long list (`flat_kernel`), since afterwards every feature may keep another
 number.
 
 Known are `S5` and `S4D` of this package, s5-pytorch, ``s4d.py`` of the S4 repository, and layers
 with the parameters of the linear recurrent unit (lru-pytorch). Layers are known by their tensors,
 not by their class.
 
-May import: `sigmine`, `sigmine_nn.units`, `sigmine_nn.state`, `sigmine_nn.state_space`,
-`sigmine_nn.gating`.
+May import: `sigmine`, `sigmine_nn.units`, `sigmine_nn.state_space`.
 """
 
 from __future__ import annotations
 
-from contextlib import ExitStack
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -26,23 +23,12 @@ import torch
 from torch import Tensor, nn
 
 from ..exceptions import ModelError
-from ..gating import run
-from ..state import unchanged
 from ..state_space import S5, DiagonalSystem, FlatS4DKernel
 from ..state_space.systems import Discretization, conjugate_pairs, discretize
-from ..units import Indices, Kind, Role, Slice, UnitGroup
+from ..units import Indices, Role, Slice
 from ._layers import joined
 
-__all__ = [
-    "StateAdapter",
-    "StateLayer",
-    "find_states",
-    "flat_kernel",
-    "read_systems",
-    "sequence_lengths",
-    "state_layers",
-    "states_left_out",
-]
+__all__ = ["ADAPTERS", "StateAdapter", "flat_kernel", "obstacle"]
 
 
 class StateAdapter(Protocol):
@@ -304,7 +290,7 @@ class _LRUAdapter:
         return inputs if inputs.ndim == 3 else inputs[None]
 
 
-_ADAPTERS: tuple[StateAdapter, ...] = (
+ADAPTERS: tuple[StateAdapter, ...] = (
     _S5Adapter(),
     _S5TorchAdapter(),
     _S4DAdapter(),
@@ -372,183 +358,7 @@ def flat_kernel(kernel: nn.Module) -> FlatS4DKernel:
     return new
 
 
-# -- Over a model -----------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class StateLayer:
-    """A state space layer of a model, and who knows about it.
-
-    Attributes
-    ----------
-    path : str
-        Name of the module; ``""`` if the model itself is the layer.
-    module : Module
-        The layer.
-    adapter : StateAdapter
-        Reads it.
-    """
-
-    path: str
-    module: nn.Module
-    adapter: StateAdapter
-
-    @property
-    def name(self) -> str:
-        """Name of the group of its states: that of the module."""
-        return self.path or self.adapter.label
-
-    def read(self) -> DiagonalSystem:
-        """Return the discrete system behind the layer."""
-        return self.adapter.read(self.module)
-
-    def states(self, inputs: Tensor, system: DiagonalSystem | None = None) -> Tensor:
-        """Return how large every state becomes in the outputs of the layer.
-
-        Parameters
-        ----------
-        inputs : Tensor
-            First input of the layer.
-        system : DiagonalSystem, optional
-            From `read`, where it is at hand.
-
-        Returns
-        -------
-        Tensor of float64, shape (n_sequences, n_units)
-            See `DiagonalSystem.mean_squares`; added up over the members of a unit.
-        """
-        system = self.read() if system is None else system
-        values = system.mean_squares(self.adapter.sequences(self.module, inputs))
-        return system.of_units(values)
-
-    def length(self, inputs: Tensor) -> int:
-        """Return the number of steps of the sequences that the layer is given."""
-        return int(self.adapter.sequences(self.module, inputs).shape[1])
-
-
-def state_layers(model: nn.Module) -> list[StateLayer]:
-    """Return the state space layers of a model that are known.
-
-    Parameters
-    ----------
-    model : Module
-        The network.
-
-    Returns
-    -------
-    list of StateLayer
-        In the order of ``model.named_modules()``.
-    """
-    found: list[StateLayer] = []
-    inside: list[str] = []
-    for name, module in model.named_modules():
-        if any(name.startswith(outer) for outer in inside):
-            continue
-        adapter = next((adapter for adapter in _ADAPTERS if adapter.matches(module)), None)
-        if adapter is not None:
-            inside.append(joined(name, ""))
-            if _obstacle(module) is None:
-                found.append(StateLayer(name, module, adapter))
-    return found
-
-
-def find_states(model: nn.Module) -> list[UnitGroup]:
-    """Find the states of state space layers.
-
-    Parameters
-    ----------
-    model : Module
-        The network.
-
-    Returns
-    -------
-    list of UnitGroup
-        One for every layer that is known, under its name.
-    """
-    groups = []
-    for layer in state_layers(model):
-        system = layer.read()
-        slices = layer.adapter.slices(layer.module, layer.path, system)
-        table = any(piece.axis is None for piece in slices)
-        flattened = slices[0].parameter.rpartition(".")[0] if table else ""
-        groups.append(
-            UnitGroup(layer.name, Kind.STATE, system.n_units, tuple(slices), flattened=flattened)
-        )
-    return groups
-
-
-def read_systems(model: nn.Module) -> dict[str, DiagonalSystem]:
-    """Return the discrete system of every state space layer that is known.
-
-    Parameters
-    ----------
-    model : Module
-        The network.
-
-    Returns
-    -------
-    dict of str to DiagonalSystem
-        By the name of the group of units that `find_states` makes of the layer.
-    """
-    return {layer.name: layer.read() for layer in state_layers(model)}
-
-
-def sequence_lengths(model: nn.Module, example_inputs: Any) -> dict[str, int]:
-    """Return the lengths of the sequences that the state space layers of a model are given.
-
-    Parameters
-    ----------
-    model : Module
-        The network; left as it was.
-    example_inputs : Tensor, tuple or mapping
-        What it takes.
-
-    Returns
-    -------
-    dict of str to int
-        Steps, by the name of the group of units of the layer; layers that are not reached are left
-        out. If a layer is called several times, the longest.
-    """
-    found: dict[str, int] = {}
-
-    def note(layer: StateLayer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        first = args[0] if args else next(iter(kwargs.values()))
-        found[layer.name] = max(found.get(layer.name, 0), layer.length(first))
-
-    with ExitStack() as stack, torch.no_grad():
-        stack.enter_context(unchanged(model))
-        model.eval()
-        for layer in state_layers(model):
-            handle = layer.module.register_forward_pre_hook(
-                lambda _, args, kwargs, layer=layer: note(layer, args, kwargs), with_kwargs=True
-            )
-            stack.callback(handle.remove)
-        run(model, example_inputs)
-    return found
-
-
-def states_left_out(model: nn.Module) -> dict[str, str]:
-    """Say which layers of a model have states that cannot be scored by themselves, and why.
-
-    Parameters
-    ----------
-    model : Module
-        The network.
-
-    Returns
-    -------
-    dict of str to str
-        Name of every such layer, and the reason.
-    """
-    found: dict[str, str] = {}
-    inside: list[str] = []
-    for name, module in model.named_modules():
-        reason = _obstacle(module)
-        if reason is not None and not any(name.startswith(outer) for outer in inside):
-            found[name or type(module).__name__] = reason
-            inside.append(joined(name, ""))
-    return found
-
+# -- What is refused ----------------------------------------------------------------------------
 
 _LOW_RANK = (
     "its state matrix is diagonal plus low rank (S4, DPLR): states are coupled, and none of them "
@@ -573,7 +383,7 @@ _FACTORS = (
 )
 
 
-def _obstacle(module: nn.Module) -> str | None:
+def obstacle(module: nn.Module) -> str | None:
     """Return why a layer with states is not known, or None."""
     ssm: Any = _unwrapped(module)
 

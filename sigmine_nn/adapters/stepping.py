@@ -1,6 +1,6 @@
 """One step of the recurrence of every state space layer: what a device that streams pays.
 
-May import: `sigmine_nn.adapters.ssm` and what lies below it.
+May import: `sigmine_nn.adapters.states` and what lies below it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .ssm import state_layers
+from .states import state_layers
 
 __all__ = ["OneStep"]
 

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from sigmine.exceptions import InputError
 from sigmine_nn.adapters import find_states, read_systems, sequence_lengths, state_layers
 from sigmine_nn.costs import Costs
 from sigmine_nn.criteria import Scoring, get_criterion
@@ -23,7 +24,7 @@ from sigmine_nn.plan import RemovalPlan
 from sigmine_nn.saving import load_pruned, save_pruned
 from sigmine_nn.state_space import S4D, S5, FlatS4DKernel
 from sigmine_nn.surgery import largest_difference, remove_units, transfer_state
-from sigmine_nn.units import Kind, Units
+from sigmine_nn.units import Kind, Role, Units
 from tests.networks import random_keep, state_of
 from tests.state_nets import (
     MODELS,
@@ -245,6 +246,32 @@ def test_masked_and_shrunk_are_the_same(name: str) -> None:
         masks.merge()
         assert largest_difference(masked, small, x) < 1e-5
     assert state_of(model) == before
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_layer_shrinks_by_itself_as_in_its_model(name: str) -> None:
+    model = ALL[name]()
+    units = states_of(model)
+    keep = random_keep(units, 2)
+    small, _ = remove_units(model, units, keep)
+    kept = units.split(keep)
+    for layer in state_layers(model):
+        before = state_of(layer.module)
+        alone = layer.shrink(kept[layer.name])
+        inside = small.get_submodule(layer.path)
+        assert state_of(alone)["tensors"] == state_of(inside)["tensors"]
+        if name == "lru-pytorch":  # keeps a state that is no parameter
+            assert alone.state.shape == inside.state.shape
+        assert state_of(layer.module) == before
+        assert [p.requires_grad for p in alone.parameters()] == [
+            p.requires_grad for p in inside.parameters()
+        ]
+        # What is called the gate is what the masks of the whole model multiply.
+        (group,) = (group for group in units if group.name == layer.name)
+        named = {f"{layer.path}.{piece.parameter}".lstrip(".") for piece in layer.gate()}
+        assert named == {piece.parameter for piece in group.with_role(Role.IN)}
+    with pytest.raises(InputError, match="one of them true"):
+        layer.shrink(np.zeros_like(kept[layer.name]))
 
 
 @pytest.mark.parametrize("name", [*OWN, "s4d.py", "s4d.py with buffers"])

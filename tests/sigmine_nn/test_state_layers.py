@@ -11,8 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from sigmine.exceptions import InputError
-from sigmine_nn.adapters import state_layers
-from sigmine_nn.adapters.ssm import flat_kernel
+from sigmine_nn.adapters import flat_kernel, state_layers
 from sigmine_nn.state_space import S4D, S5, FlatS4DKernel, S4DKernel
 from sigmine_nn.state_space.layers import hippo_normal, scan
 from tests import naive_state

@@ -10,8 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sigmine_nn.adapters import find_states, read_systems, state_layers
-from sigmine_nn.adapters.ssm import states_left_out
+from sigmine_nn.adapters import find_states, read_systems, state_layers, states_left_out
 from sigmine_nn.discovery import find_units
 from sigmine_nn.exceptions import ModelError
 from sigmine_nn.gating import run
