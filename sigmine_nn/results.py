@@ -5,14 +5,11 @@ May import: `sigmine`, `sigmine_nn.report`, and what lies below it.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-
-from sigmine._atomic import atomic_write
 
 from .agreement import Agreement
 from .costs import Costs, Latency
@@ -20,6 +17,7 @@ from .criteria import Criterion
 from .evaluation import Evaluation
 from .joint_removal import NestedRemovalTest
 from .removal import RemovalTest
+from .report.documents import Renderer, Reported
 from .scores import ScoreTable
 from .selection import UnitSelection
 from .significance import RankUncertainty
@@ -34,7 +32,7 @@ __all__ = ["PruningResults"]
 
 
 @dataclass(frozen=True, eq=False)
-class PruningResults:
+class PruningResults(Reported):
     """The result of a pruning, for tables and reports.
 
     Attributes
@@ -122,53 +120,10 @@ class PruningResults:
 
         return summarize(self)
 
-    def to_html(self, path: str | os.PathLike[str] | None = None) -> str:
-        """Return the report as one self-contained HTML page, and write it if there is a path.
+    def _renderers(self) -> tuple[Renderer, Renderer]:
+        from .report import render_html, render_markdown
 
-        Parameters
-        ----------
-        path : str or path-like, optional
-            File to write; written whole or not at all.
-
-        Returns
-        -------
-        str
-        """
-        from .report import render_html
-
-        return _written(render_html(self.to_dict()), path)
-
-    def to_markdown(self, path: str | os.PathLike[str] | None = None) -> str:
-        """Return the report as Markdown, and write it if there is a path.
-
-        Parameters
-        ----------
-        path : str or path-like, optional
-            File to write.
-
-        Returns
-        -------
-        str
-        """
-        from .report import render_markdown
-
-        return _written(render_markdown(self.to_dict()), path)
-
-    def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
-        """Return the report as strict JSON, and write it if there is a path.
-
-        Parameters
-        ----------
-        path : str or path-like, optional
-            File to write.
-
-        Returns
-        -------
-        str
-        """
-        from .report import render_json
-
-        return _written(render_json(self.to_dict()), path)
+        return render_html, render_markdown
 
     def print_summary(self) -> None:
         """Print what was asked, removed and kept, and how sure it is."""
@@ -180,9 +135,3 @@ class PruningResults:
         print(summary["answer"]["guarantee"])
         for text in summary["warnings"]:
             print(f"Take care. {text}")
-
-
-def _written(text: str, path: str | os.PathLike[str] | None) -> str:
-    if path is not None:
-        atomic_write(path, text)
-    return text

@@ -7,7 +7,6 @@ functions.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -15,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sigmine._atomic import atomic_write
 from sigmine._checks import one_of, real_number, whole_number
 from sigmine.exceptions import InputError
 from sigmine.ranking import order
 
+from ...report.documents import Renderer, Reported
 from .clustering import CriteriaClusters
 from .criterion import BlendedCriterion
 
@@ -98,7 +97,7 @@ class Evolution:
 
 
 @dataclass(frozen=True, eq=False)
-class BlendSearch:
+class BlendSearch(Reported):
     """What a search for a blend has found.
 
     Attributes
@@ -173,54 +172,10 @@ class BlendSearch:
 
         return summarize(self)
 
-    def to_html(self, path: str | os.PathLike[str] | None = None) -> str:
-        """Return the report as one self-contained HTML page, and write it if there is a path.
+    def _renderers(self) -> tuple[Renderer, Renderer]:
+        from ...report.blending import render_html, render_markdown
 
-        Parameters
-        ----------
-        path : str or path-like, optional
-            File to write; written whole or not at all.
-
-        Returns
-        -------
-        str
-        """
-        from ...report.blending import render_html
-
-        return _written(render_html(self.to_dict()), path)
-
-    def to_markdown(self, path: str | os.PathLike[str] | None = None) -> str:
-        """Return the report as Markdown, and write it if there is a path.
-
-        Parameters
-        ----------
-        path : str or path-like, optional
-            File to write.
-
-        Returns
-        -------
-        str
-        """
-        from ...report.blending import render_markdown
-
-        return _written(render_markdown(self.to_dict()), path)
-
-    def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
-        """Return the report as strict JSON, and write it if there is a path.
-
-        Parameters
-        ----------
-        path : str or path-like, optional
-            File to write.
-
-        Returns
-        -------
-        str
-            Of the search; the blend by itself is ``criterion.to_json``.
-        """
-        from ...report import render_json
-
-        return _written(render_json(self.to_dict()), path)
+        return render_html, render_markdown
 
     def print_summary(self) -> None:
         """Print the blend, and what was found beside it."""
@@ -230,9 +185,3 @@ class BlendSearch:
         print(self.criterion)
         for text in summary["warnings"]:
             print(f"Take care. {text}")
-
-
-def _written(text: str, path: str | os.PathLike[str] | None) -> str:
-    if path is not None:
-        atomic_write(path, text)
-    return text
