@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from sigmine._checks import real_number
 from sigmine.exceptions import InputError
-from sigmine.ranking import select, top_k
+from sigmine.ranking import order, select, top_k
 
 from ..adapters import StateLayer, flat_kernel, state_layers
 from ..exceptions import ModelError
@@ -39,7 +39,7 @@ def balanced_truncation(model: nn.Module, amount: float) -> nn.Module:
     -------
     Module
         A copy with fewer states. They are no states of the original: the result is another
-        parametrisation, with step sizes of 1 for `S5`.
+        parametrisation, with step sizes of 1 for `S5`, and without its ``clip_eigs``.
 
     Raises
     ------
@@ -86,11 +86,12 @@ def balanced_truncation(model: nn.Module, amount: float) -> nn.Module:
 
 def _shares(values: Tensor) -> Tensor:
     """Return the share of each value and all smaller ones; the largest has more than 1."""
-    order = torch.argsort(values, stable=True)
-    shares = torch.empty_like(values)
-    shares[order] = values[order].cumsum(0) / values.sum()
-    shares[order[-1]] = 2.0  # a layer keeps its best state
-    return shares.cpu()
+    ascending = order(values.cpu(), largest=False)
+    shares = torch.empty(len(values), dtype=values.dtype)
+    sums = values.cpu()[ascending].cumsum(0)
+    shares[ascending] = sums / sums[-1] if sums[-1] > 0 else sums
+    shares[ascending[-1]] = 2.0  # a layer keeps its best state
+    return shares
 
 
 def _orders(balanced: Balanced, keep: np.ndarray) -> list[int]:
@@ -121,6 +122,8 @@ def _rewrite_s5(module: S5, system: DiagonalSystem) -> None:
     continuous = system.eigenvalues.log()  # zero-order hold with steps of 1
     inputs = system.inputs * (continuous / (system.eigenvalues - 1.0))[:, None]
     module.discretization = Discretization.ZOH
+    # The bound is on the continuous eigenvalues, which steps of 1 bring closer to 0.
+    module.clip_eigs = False
 
     def put(name: str, values: Tensor) -> None:
         old: nn.Parameter = getattr(module, name)

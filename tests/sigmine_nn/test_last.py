@@ -267,6 +267,26 @@ def test_networks_are_rewritten(make_one, data):
         assert torch.equal(model(x), whole)
 
 
+def test_slow_states_stay_slow(data):
+    torch.manual_seed(0)
+    model, x = Net(S5(4, 8, dt_min=1e-5, dt_max=1e-4, clip_eigs=True)), data[0][0]
+    with torch.no_grad():
+        model.layers[0].Lambda_re.fill_(-0.5)  # 0.5e-4 a step and less
+        same = balanced_truncation(model, 0.0)
+        before, after = (net.layers[0].discrete()[0].abs().min() for net in (model, same))
+        assert float(1 - after) == pytest.approx(float(1 - before), rel=0.1)
+        torch.testing.assert_close(same(x), model(x), rtol=0, atol=1e-3)
+
+
+def test_a_layer_that_does_nothing_keeps_one_state():
+    torch.manual_seed(0)
+    model = make()
+    with torch.no_grad():
+        model.layers[0].C.zero_()
+    small = balanced_truncation(model, 0.5)
+    assert [layer.n_states for layer in small.layers] == [2, 8]
+
+
 def test_what_cannot_be_rewritten_is_refused():
     with pytest.raises(ModelError, match="no state space layer"):
         balanced_truncation(nn.Linear(2, 2), 0.5)
