@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -293,8 +294,14 @@ def _no_constant(name: str) -> float:
     raise ValueError(f"{name} is not valid JSON")
 
 
-def read_report(path: str | Path, kind: str, version: int, advice: str) -> dict[str, Any]:
-    """Read a report of some kind, as far as its format and version.
+def read_report(
+    path: str | Path,
+    kind: str,
+    version: int,
+    advice: str,
+    checked: Callable[[dict[str, Any]], dict[str, Any]],
+) -> dict[str, Any]:
+    """Read a report of some kind.
 
     Parameters
     ----------
@@ -306,16 +313,19 @@ def read_report(path: str | Path, kind: str, version: int, advice: str) -> dict[
         The newest version that is known; all from 1 on are.
     advice : str
         A sentence that says how such a file is made.
+    checked : callable
+        Returns the dict with every part checked (`validate`), or raises a ValueError that says what
+        is wrong.
 
     Returns
     -------
     dict
-        What `validate` has still to check.
+        As `checked` returned it.
 
     Raises
     ------
     FileFormatError
-        If the file is not JSON, is cut off, or is of another kind or version.
+        If the file is not JSON, is cut off, is of another kind or version, or is refused.
     OSError
         If it cannot be read.
     """
@@ -346,7 +356,10 @@ def read_report(path: str | Path, kind: str, version: int, advice: str) -> dict[
             "one.",
             path=name,
         )
-    return value
+    try:
+        return checked(value)
+    except ValueError as error:
+        raise FileFormatError(f"the report is damaged: {error}. {advice}", path=name) from None
 
 
 def load_summary(path: str | Path) -> dict[str, Any]:
@@ -370,11 +383,11 @@ def load_summary(path: str | Path) -> dict[str, Any]:
         If it cannot be read.
     """
     advice = "Write it with PatternResults.to_json or `sigmine mine --json`."
-    value = read_report(path, FORMAT, FORMAT_VERSION, advice)
-    try:
-        summary: dict[str, Any] = validate(_upgraded(value))
-        _check_shapes(summary)
-        _check_coverage(summary["tested"])
-    except ValueError as error:
-        raise FileFormatError(f"the report is damaged: {error}. {advice}", path=str(path)) from None
+    return read_report(path, FORMAT, FORMAT_VERSION, advice, _checked)
+
+
+def _checked(value: dict[str, Any]) -> dict[str, Any]:
+    summary: dict[str, Any] = validate(_upgraded(value))
+    _check_shapes(summary)
+    _check_coverage(summary["tested"])
     return summary

@@ -53,7 +53,7 @@ def taylor(scoring: Scoring) -> ScoreTable:
     Returns
     -------
     ScoreTable
-        With a sampling distribution; NaN for units without gates.
+        With a sampling distribution; NaN for units without gates that are no states.
     """
     return table_of_statistic(scoring, Statistic.TAYLOR, "taylor", Aggregate.ABSOLUTE)
 
@@ -76,7 +76,7 @@ def taylor_absolute(scoring: Scoring) -> ScoreTable:
     Returns
     -------
     ScoreTable
-        With a sampling distribution; NaN for units without gates.
+        With a sampling distribution; NaN for units without gates that are no states.
 
     See Also
     --------
@@ -103,7 +103,7 @@ def taylor_squared(scoring: Scoring) -> ScoreTable:
     Returns
     -------
     ScoreTable
-        With a sampling distribution; NaN for units without gates.
+        With a sampling distribution; NaN for units without gates that are no states.
     """
     return table_of_statistic(scoring, Statistic.SQUARED_TAYLOR, "taylor_squared")
 

@@ -11,7 +11,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sigmine.exceptions import FileFormatError
 from sigmine.report.schema import Mapping, read_report, validate
 from sigmine.report.svg import (
     BLUE,
@@ -92,12 +91,12 @@ def load_summary(path: str | Path) -> dict[str, Any]:
         If it cannot be read.
     """
     advice = "Write it with BlendSearch.to_json."
-    value = read_report(path, FORMAT, FORMAT_VERSION, advice)
-    try:
-        summary: dict[str, Any] = validate(value, SCHEMA)
-        _check(summary)
-    except ValueError as error:
-        raise FileFormatError(f"the report is damaged: {error}. {advice}", path=str(path)) from None
+    return read_report(path, FORMAT, FORMAT_VERSION, advice, _checked)
+
+
+def _checked(value: dict[str, Any]) -> dict[str, Any]:
+    summary: dict[str, Any] = validate(value, SCHEMA)
+    _check(summary)
     return summary
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from sigmine.exceptions import FileFormatError
 from sigmine.report.schema import Anything, Mapping, Nullable, read_report, validate
 
 __all__ = ["FORMAT", "FORMAT_VERSION", "load_summary"]
@@ -135,12 +134,12 @@ def load_summary(path: str | Path) -> dict[str, Any]:
         If it cannot be read.
     """
     advice = "Write it with PruningResults.to_json or `sigmine-nn rank --report`."
-    value = read_report(path, FORMAT, FORMAT_VERSION, advice)
-    try:
-        summary: dict[str, Any] = validate(value, SCHEMA)
-        _check(summary)
-    except ValueError as error:
-        raise FileFormatError(f"the report is damaged: {error}. {advice}", path=str(path)) from None
+    return read_report(path, FORMAT, FORMAT_VERSION, advice, _checked)
+
+
+def _checked(value: dict[str, Any]) -> dict[str, Any]:
+    summary: dict[str, Any] = validate(value, SCHEMA)
+    _check(summary)
     return summary
 
 
